@@ -25,15 +25,17 @@ class Objective:
     Attributes:
         name: The name on the command line and in the configuration.
         n_fakes: Independent fake batches that one loss needs.
-        uses_critic: False for transport losses on the data itself; the critic is then the identity
-            and `n_critic` is 0.
         meaning: What the estimate in its record means, in words.
     """
 
     name: ClassVar[str]
     n_fakes: ClassVar[int] = 1
-    uses_critic: bool | ClassVar[bool] = True
     meaning: ClassVar[str] = "no estimate"
+
+    @property
+    def uses_critic(self) -> bool:
+        """False for a loss on the data itself: its critic is the identity, its `n_critic` is 0."""
+        return True
 
     def init(self) -> State:
         """The state before the first step."""
