@@ -12,11 +12,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from wgan.types import Critic, Draw, Loss, State
+from wgan.errors import UserError
+from wgan.types import Critic, Draw, Loss, Scores, State
 
 
 class Objective:
-    """Two losses that share a critic. Subclasses are frozen dataclasses: fields are hyperparameters.
+    """Two losses that share a critic. Subclasses are frozen dataclasses of hyperparameters.
 
     Both losses are pure: whatever is random comes in as `draw`, whatever is remembered comes in and
     goes out as `state`. Both are *minimised* and both see real and fake samples, because
@@ -25,11 +26,13 @@ class Objective:
     Attributes:
         name: The name on the command line and in the configuration.
         n_fakes: Independent fake batches that one loss needs.
-        meaning: What the estimate in its record means, in words.
+        estimate: The record's key of the number that says how far fake is from real, or None.
+        meaning: What that number means, in words.
     """
 
     name: ClassVar[str]
     n_fakes: ClassVar[int] = 1
+    estimate: ClassVar[str | None] = None
     meaning: ClassVar[str] = "no estimate"
 
     @property
@@ -44,6 +47,14 @@ class Objective:
     def draw(self, rng: torch.Generator, shape: tuple[int, ...]) -> Draw:
         """Random tensors for one loss on a whole batch of this shape ``[batch, *shape]``."""
         return Draw()
+
+    def witness(self, critic: Critic, real: Tensor, fakes: Sequence[Tensor], draw: Draw) -> Critic:
+        """The function whose slope the constraints penalise: the critic, unless the loss says more.
+
+        Objectives on features compare them through a function of one sample, ``score``; it may be
+        built from the batch, and is differentiable in the critic's weights.
+        """
+        return critic
 
     def critic_loss(
         self,
@@ -68,3 +79,36 @@ class Objective:
     ) -> tuple[Loss, State]:
         """The generator's loss; gradients flow through `fakes`."""
         raise NotImplementedError
+
+
+def features_of(scores: Scores, objective: Objective) -> Tensor:
+    """The critic's features as rows ``[batch, k]``, in float32 or wider.
+
+    Raises:
+        UserError: The critic gives none.
+    """
+    if scores.features is None:
+        raise UserError(
+            f"objective `{objective.name}` compares critic features, and this critic gives none; "
+            "return `Scores(score, features)` with features [batch, k]"
+        )
+    return rows_of(scores.features)
+
+
+def rows_of(values: Tensor) -> Tensor:
+    """Samples ``[batch, *shape]`` as rows ``[batch, k]``, in float32 or wider.
+
+    Sums over pairs, sorting and transport lose too much in half precision.
+    """
+    rows = values.flatten(1) if values.dim() > 1 else values.unsqueeze(1)
+    return rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
+
+
+def require_pairs(objective: Objective, *batches: Tensor) -> None:
+    """Raise `UserError` for a batch of one, where the unbiased estimator needs two."""
+    smallest = min(len(batch) for batch in batches)
+    if smallest < 2:
+        raise UserError(
+            f"objective `{objective.name}` averages over pairs within a batch and needs a batch "
+            f"size of at least 2, got {smallest}"
+        )

@@ -32,6 +32,7 @@ class Standard(Objective):
     generator: Literal["minimax", "non-saturating"] = "minimax"
 
     name: ClassVar[str] = "standard"
+    estimate: ClassVar[str | None] = "js_estimate"
     meaning: ClassVar[str] = "lower bound of the Jensen-Shannon divergence, in nats"
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ class Wasserstein(Objective):
     """
 
     name: ClassVar[str] = "wasserstein"
+    estimate: ClassVar[str | None] = "wasserstein_estimate"
     meaning: ClassVar[str] = "estimate of W1 up to the critic's scale"
 
     def critic_loss(
