@@ -1,8 +1,8 @@
 """What is raised, and what it means for the person at the keyboard.
 
 A :class:`UserError` is a mistake that the user can mend: the command line prints its one line and
-exits with status 2. A :class:`RunFailedError` is a run that could not go on: status 1, and what was saved
-stays good. Anything else is our own bug and keeps its traceback.
+exits with status 2. A :class:`RunFailedError` is a run that could not go on: status 1, and what was
+saved stays good. Anything else is our own bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RunFailedError(RuntimeError):
 
 
 class NonFiniteError(RunFailedError):
-    """A loss, penalty or gradient was not finite; raised *before* the update it would have caused."""
+    """A loss, penalty or gradient was not finite; raised *before* the update it would cause."""
 
     def __init__(self, term: str, step: int) -> None:
         super().__init__(

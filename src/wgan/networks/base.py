@@ -1,0 +1,116 @@
+"""What every network here shares: its specification, its conditions, its critic's head."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wgan.errors import UnknownNameError, UserError
+from wgan.types import Scores
+
+NORMS = ("none", "layer", "batch")
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What a network must fit: the data's side of it.
+
+    Attributes:
+        shape: One sample in training units.
+        latent: Length of a latent vector.
+        condition: Length of a condition vector; 0 for none.
+        bounded: Whether samples lie in [-1, 1], so that the generator ends in tanh.
+    """
+
+    shape: tuple[int, ...]
+    latent: int = 64
+    condition: int = 0
+    bounded: bool = False
+
+    @property
+    def numbers(self) -> int:
+        """Numbers in one sample."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A network's own hyperparameters.
+
+    Attributes:
+        width: Units of a hidden layer (mlp), or filters of the layer next to the picture (dcgan).
+        depth: Hidden layers (mlp); the dcgan's depth follows from the picture's size.
+        norm: Normalisation of hidden layers: none, layer or batch.
+    """
+
+    width: int = 512
+    depth: int = 3
+    norm: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise UserError(f"`width` must be >= 1, got {self.width}")
+        if self.depth < 1:
+            raise UserError(f"`depth` must be >= 1, got {self.depth}")
+        if self.norm not in NORMS:
+            raise UnknownNameError("norm", self.norm, NORMS)
+
+
+class Generator(nn.Module):
+    """Latents ``[batch, latent]``, and conditions ``[batch, k]``, to ``[batch, *shape]``."""
+
+    def __init__(self, body: nn.Module, shapes: Shapes) -> None:
+        super().__init__()
+        self.body = body
+        self.shapes = shapes
+
+    def forward(self, latent: Tensor, condition: Tensor | None = None) -> Tensor:
+        if condition is not None:
+            latent = torch.cat([latent, condition], 1)
+        out: Tensor = self.body(latent)
+        out = out.reshape(len(latent), *self.shapes.shape)
+        return out.tanh() if self.shapes.bounded else out
+
+
+class CriticNetwork(nn.Module):
+    """Samples ``[batch, *shape]`` (and conditions) to scores and last hidden features.
+
+    Args:
+        body: ``[batch, c, *space]`` to ``[batch, hidden]``. A condition enters as further numbers
+            of a flat sample or as further constant channels of a picture.
+        hidden: Length of the body's output.
+        shapes: The data's side.
+        features: If given, a linear layer to this many features stands before the score.
+    """
+
+    def __init__(
+        self, body: nn.Module, hidden: int, shapes: Shapes, features: int | None = None
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.features = nn.Linear(hidden, features) if features else nn.Identity()
+        self.score = nn.Linear(features or hidden, 1)
+
+    def forward(self, values: Tensor, condition: Tensor | None = None) -> Scores:
+        if condition is not None:
+            planes = condition.view(*condition.shape, *[1] * (values.dim() - 2))
+            values = torch.cat([values, planes.expand(-1, -1, *values.shape[2:])], 1)
+        features = self.features(self.body(values))
+        return Scores(self.score(features).squeeze(1), features)
+
+
+def he_(module: nn.Module) -> None:
+    """Initialise linear layers as He et al. 2015: N(0, 2 / fan_in), biases 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+
+
+def chain(layers: Sequence[nn.Module]) -> nn.Sequential:
+    """The layers in order, without the identities."""
+    return nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))

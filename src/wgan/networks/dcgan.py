@@ -1,0 +1,143 @@
+"""Convolutional networks after DCGAN, for series, pictures and volumes of any size."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from wgan.errors import UserError
+from wgan.networks.base import CriticNetwork, Generator, NetworkSpec, Shapes, chain
+
+_CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, type[nn.Module]] = {
+    1: nn.ConvTranspose1d,
+    2: nn.ConvTranspose2d,
+    3: nn.ConvTranspose3d,
+}
+_BATCH_NORM: dict[int, type[nn.Module]] = {
+    1: nn.BatchNorm1d,
+    2: nn.BatchNorm2d,
+    3: nn.BatchNorm3d,
+}
+_SMALLEST = 4  # the side at which halving stops, as in the paper
+
+
+class _Crop(nn.Module):
+    """Cut the middle of the given size out of the last axes."""
+
+    def __init__(self, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, values: Tensor) -> Tensor:
+        for axis, size in enumerate(self.size, start=2):
+            values = values.narrow(axis, (values.shape[axis] - size) // 2, size)
+        return values
+
+
+def _norm(name: str, channels: int, dims: int) -> nn.Module:
+    if name == "batch":
+        return _BATCH_NORM[dims](channels)
+    if name == "layer":  # over channels and space of one sample; the affine part per channel
+        return nn.GroupNorm(1, channels)
+    return nn.Identity()
+
+
+def _stages(shapes: Shapes) -> int:
+    """How often the smallest side is halved: 64 -> 4 four times, 28 -> 7 twice, 8 -> 4 once."""
+    if len(shapes.shape) not in (2, 3, 4):
+        raise UserError(
+            f"network `dcgan` needs a series, pictures or volumes, and the data's samples have "
+            f"shape {shapes.shape}; use --network mlp"
+        )
+    smallest = min(shapes.shape[1:])
+    if smallest < _SMALLEST:
+        raise UserError(
+            f"network `dcgan` needs sides of at least {_SMALLEST}, got {shapes.shape[1:]}; "
+            "use --network mlp"
+        )
+    return max(1, int(math.log2(smallest / _SMALLEST) + 1e-9))
+
+
+def _normal_(module: nn.Module) -> None:
+    """Initialise as Radford et al. 2015: weights N(0, .02), norms' gains N(1, .02), biases 0."""
+    for layer in module.modules():
+        if isinstance(layer, (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)):
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+            nn.init.zeros_(layer.bias)
+        elif isinstance(layer, (nn.Linear, *_CONV.values(), *_TRANSPOSED.values())):
+            weight, bias = layer.weight, layer.bias
+            assert isinstance(weight, Tensor)
+            nn.init.normal_(weight, 0.0, 0.02)
+            if isinstance(bias, Tensor):
+                nn.init.zeros_(bias)
+
+
+def _widths(spec: NetworkSpec, stages: int, constant: bool) -> list[int]:
+    """Channels from the picture inwards."""
+    return [spec.width * (1 if constant else 2**stage) for stage in range(stages)]
+
+
+def dcgan_generator(spec: NetworkSpec, shapes: Shapes, *, constant: bool = False) -> nn.Module:
+    """A linear layer to the smallest grid, then 4-wide transposed convolutions that double it.
+
+    Channels halve from ``width * 2^(stages - 1)`` to `width` (`constant`: stay `width`). A size
+    that is not the smallest grid times a power of two is cut out of the middle of a larger one.
+
+    Source: Radford et al. 2015; `constant`: Arjovsky et al. 2017, figure 6.
+    """
+    stages, dims = _stages(shapes), len(shapes.shape) - 1
+    widths = _widths(spec, stages, constant)
+    grid = tuple(math.ceil(side / 2**stages) for side in shapes.shape[1:])
+    biased = spec.norm == "none"  # a norm's own shift makes the bias before it idle
+    layers: list[nn.Module] = [
+        nn.Linear(shapes.latent + shapes.condition, widths[-1] * math.prod(grid), bias=biased),
+        nn.Unflatten(1, (widths[-1], *grid)),
+        _norm(spec.norm, widths[-1], dims),
+        nn.ReLU(),
+    ]
+    for wide, narrow in zip(widths[:0:-1], widths[-2::-1], strict=True):
+        layers += [
+            _TRANSPOSED[dims](wide, narrow, 4, 2, 1, bias=biased),
+            _norm(spec.norm, narrow, dims),
+            nn.ReLU(),
+        ]
+    layers += [_TRANSPOSED[dims](widths[0], shapes.shape[0], 4, 2, 1), _Crop(shapes.shape[1:])]
+    body = chain(layers)
+    _normal_(body)
+    return Generator(body, shapes)
+
+
+def dcgan_critic(
+    spec: NetworkSpec,
+    shapes: Shapes,
+    features: int | None = None,
+    *,
+    constant: bool = False,
+) -> nn.Module:
+    """4-wide convolutions of stride 2 with leaky ReLU (.2) down to the smallest grid, one score.
+
+    The first layer has no norm. Source: as :func:`dcgan_generator`.
+    """
+    stages, dims = _stages(shapes), len(shapes.shape) - 1
+    widths = _widths(spec, stages, constant)
+    layers: list[nn.Module] = []
+    inputs = shapes.shape[0] + shapes.condition
+    for stage, width in enumerate(widths):
+        norm = spec.norm if stage else "none"
+        layers += [
+            _CONV[dims](inputs, width, 4, 2, 1, bias=norm == "none"),
+            _norm(norm, width, dims),
+            nn.LeakyReLU(0.2),
+        ]
+        inputs = width
+    body = chain([*layers, nn.Flatten()])
+    with torch.no_grad():
+        probe = torch.zeros(2, shapes.shape[0] + shapes.condition, *shapes.shape[1:])
+        hidden = body.eval()(probe).shape[1]
+    body.train()
+    critic = CriticNetwork(body, hidden, shapes, features)
+    _normal_(critic)
+    return critic
