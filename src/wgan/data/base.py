@@ -25,10 +25,17 @@ class Source(Protocol):
         fingerprint: A hash of content and settings: equal fingerprints, equal samples.
     """
 
-    name: str
-    codec: Codec
-    size: int | None
-    fingerprint: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def codec(self) -> Codec: ...
+
+    @property
+    def size(self) -> int | None: ...
+
+    @property
+    def fingerprint(self) -> str: ...
 
     @property
     def shape(self) -> tuple[int, ...]:

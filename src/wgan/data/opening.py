@@ -1,0 +1,182 @@
+"""From what a user names to a source: a known name, a file, a folder, an array, or a source."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wgan.data.array_files import is_idx, open_hdf5, open_idx, open_npy, open_npz
+from wgan.data.arrays import ArraySource, fingerprint, from_array, scan
+from wgan.data.base import Source
+from wgan.data.codec import Codec, Scale
+from wgan.data.conditions import condition_on
+from wgan.data.options import DataOptions
+from wgan.data.synthetic import SYNTHETIC
+from wgan.data.tables import is_table, open_table
+from wgan.errors import UnknownNameError, UserError
+
+Progress = Callable[[int, int], None]
+
+FORMATS = "a folder or .zip of pictures, .npy, .npz, IDX (.gz too), .h5, .csv (.gz too), .parquet"
+"""What a path may be."""
+
+_DIGITS = {
+    "name": "digits",
+    "what": "1,797 handwritten digits, 8 x 8 grey pictures of 17 levels",
+    "source": "inside scikit-learn (load_digits): the test set of the UCI optical recognition of "
+    "handwritten digits, Alpaydin and Kaynak 1998",
+    "licence": "CC BY 4.0 (UCI)",
+}
+
+
+def open_source(
+    data: str | os.PathLike[str] | NDArray[Any] | Tensor | Source,
+    options: DataOptions | None = None,
+    *,
+    condition: NDArray[Any] | Tensor | None = None,
+    progress: Progress | None = None,
+) -> Source:
+    """The source that `data` names.
+
+    Args:
+        data: A known name (:func:`known_sources`; write `./digits` for a folder of that name), the
+            path of a file or folder, an array or tensor ``[n, ...]`` of numbers, or a source, which
+            is returned as it is.
+        options: How to read it; what does not apply is refused.
+        condition: Numbers ``[n]`` or ``[n, k]`` to condition on, one row per sample.
+        progress: Called with (done, all) while pictures, or files larger than memory, are decoded.
+
+    Raises:
+        UserError: Whatever is wrong with the data, in one line.
+        MissingExtraError: A table without pyarrow, HDF5 without h5py.
+    """
+    options = options or DataOptions()
+    source = _open(data, options, progress)
+    if condition is None:
+        return source
+    if source.codec.condition:
+        raise UserError("`condition` is given twice: as an array and by name")
+    return condition_on(source, {"condition": condition})
+
+
+def known_sources() -> list[dict[str, Any]]:
+    """The sources that need no file: name, what it is, shape, size (None: unlimited), origin."""
+    digits = {**_DIGITS, "shape": [1, 8, 8], "size": 1797}
+    synthetic = [
+        {
+            "name": name,
+            "what": kind.what,
+            "source": kind.citation,
+            "licence": "none needed: computed",
+            "shape": [2],
+            "size": None,
+        }
+        for name, kind in SYNTHETIC.items()
+    ]
+    return [digits, *synthetic]
+
+
+def _open(data: Any, options: DataOptions, progress: Progress | None) -> Source:
+    if isinstance(data, np.ndarray | Tensor):
+        options.refuse_others("an array in memory", "layout")
+        rows = data.detach().cpu() if isinstance(data, Tensor) else data
+        if isinstance(rows, Tensor):
+            # numpy knows no bfloat16
+            rows = rows.float() if rows.element_size() == 2 and rows.is_floating_point() else rows
+            rows = rows.numpy()
+        return from_array(rows, "array", "the array", options.layout)
+    if isinstance(data, Source):
+        options.refuse_others("a source that is already open")
+        return data
+    if not isinstance(data, str | os.PathLike):
+        raise UserError(f"data must be a name, a path, an array or a source, got {type(data)}")
+    name = os.fspath(data)
+    if name == "digits":
+        options.refuse_others("`digits`")
+        return _digits()
+    if name in SYNTHETIC:
+        options.refuse_others(f"`{name}`")
+        return SYNTHETIC[name](options.seed)
+    path = Path(name).expanduser()
+    if path.exists():
+        return _open_path(path, options, progress)
+    if Path(name).name == name and not path.suffix:
+        raise UnknownNameError(
+            "file, folder or data",
+            name,
+            [entry["name"] for entry in known_sources()],
+        )
+    raise UserError(f"no file or folder {name}; {_nearest(path)}")
+
+
+def _open_path(path: Path, options: DataOptions, progress: Progress | None) -> Source:
+    name = short_name(path)
+    ending = path.name.lower()
+    if path.is_dir() or ending.endswith(".zip"):
+        options.refuse_others("pictures", "skip_bad")
+        from wgan.data.pictures import open_pictures
+
+        return open_pictures(path, name, options, progress)
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path} may not be read: check its permissions")
+    if is_table(path):
+        options.refuse_others("a table", "columns", "condition", "drop_missing")
+        return open_table(path, name, options, progress)
+    if ending.endswith((".npz", ".h5", ".hdf5")):
+        options.refuse_others("a file of arrays", "key", "layout", "condition")
+        opened = (
+            open_npz(path, options)
+            if ending.endswith(".npz")
+            else open_hdf5(path, options, progress)
+        )
+        source = from_array(opened.rows, name, str(path), options.layout)
+        return condition_on(source, opened.conditions) if opened.conditions else source
+    if ending.endswith((".npy", ".gz")) or is_idx(path):
+        options.refuse_others("a file of one array", "layout")
+        rows = open_npy(path) if ending.endswith(".npy") else open_idx(path)
+        return from_array(rows, name, str(path), options.layout)
+    raise UserError(f"{path} is none of the files that can be read: {FORMATS}")
+
+
+def short_name(path: Path) -> str:
+    """The name of a file without its endings, or of a folder, fit for the name of a run."""
+    name = path.resolve().name
+    if not path.is_dir():
+        name = re.sub(r"(\.(gz|npy|npz|csv|parquet|pq|h5|hdf5|zip|idx))+$", "", name, flags=re.I)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:40] or "data"
+
+
+def _nearest(path: Path) -> str:
+    """What a path that is not there may have been meant to be."""
+    import difflib
+
+    if not path.parent.is_dir():
+        return f"nor is there a folder {path.parent}"
+    near = difflib.get_close_matches(path.name, os.listdir(path.parent), n=1)
+    return f"did you mean {path.parent / near[0]}?" if near else f"data may be {FORMATS}"
+
+
+def _digits() -> ArraySource:
+    from sklearn.datasets import load_digits
+
+    pictures = load_digits().images.astype(np.uint8)
+    codec = Codec(
+        kind="image",
+        shape=(1, 8, 8),
+        layout="no-channels",
+        dtype="uint8",
+        values=Scale.between(0, 16),
+        low=0.0,
+        high=16.0,
+        bounded=True,
+    )
+    digest = scan(pictures, "digits", moments=False).digest
+    about = {**_DIGITS, "scaled": "0..16 to -1..1"}
+    return ArraySource("digits", pictures, codec, fingerprint(codec, digest), about)

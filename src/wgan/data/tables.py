@@ -1,0 +1,336 @@
+"""Tables of numbers: CSV and parquet, in their own column names and dtypes, both ways."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wgan.data.arrays import IN_MEMORY_BYTES, Moments, fingerprint
+from wgan.data.base import Source, split_finite
+from wgan.data.cache import Meta, decoded_once
+from wgan.data.codec import Codec, Scale
+from wgan.data.options import DataOptions
+from wgan.errors import MissingExtraError, UnknownNameError, UserError
+from wgan.types import Batch
+
+Progress = Callable[[int, int], None]
+Block = NDArray[np.float64]
+
+_BATCH_ROWS = 2**16
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+
+
+class TableSource:
+    """Rows of numbers with named columns.
+
+    Args:
+        name: A short name.
+        rows: Learnt columns and then conditions, in training units, float32, ``[n, k + c]``.
+        codec: With `columns` and `condition`.
+        fingerprint: The hash of the content and of how it is read.
+        about: What :meth:`describe` tells beside shape and size.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rows: NDArray[np.float32],
+        codec: Codec,
+        fingerprint: str,
+        about: dict[str, Any],
+    ) -> None:
+        self.name = name
+        self.codec = codec
+        self.size: int | None = len(rows)
+        self.fingerprint = fingerprint
+        self._rows = rows
+        self._about = about
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(columns,)``."""
+        return self.codec.shape
+
+    def batch(self, indices: Tensor) -> Batch:
+        """The rows with these numbers, and their conditions if there are any."""
+        rows = torch.from_numpy(self._rows[indices.numpy()])
+        k = len(self.codec.columns)
+        return Batch(rows[:, :k], rows[:, k:]) if self.codec.condition else Batch(rows)
+
+    def describe(self) -> dict[str, Any]:
+        """What it is, in plain data."""
+        return {
+            "name": self.name,
+            "what": "a table",
+            "scaled": "standardised, column by column",
+            "kind": self.codec.kind,
+            "shape": list(self.shape),
+            "size": self.size,
+            "columns": dict(zip(self.codec.columns, self.codec.dtypes, strict=True)),
+            **self._about,
+            "fingerprint": self.fingerprint,
+        }
+
+    def split(self, holdout: float, seed: int) -> tuple[Source, Source]:
+        """A training part and a held-out part."""
+        return split_finite(self, holdout, seed)
+
+
+def open_table(
+    path: Path, name: str, options: DataOptions, progress: Progress | None = None
+) -> TableSource:
+    """The rows of a `.csv`, `.csv.gz` or `.parquet` file, standardised column by column.
+
+    A missing value is an empty field, a null or NaN. CSV is read whole. Parquet is read some rows
+    at a time; where its numbers, at four bytes each, exceed `IN_MEMORY_BYTES`, they are decoded
+    once into the cache.
+
+    Args:
+        path: The file.
+        name: A short name.
+        options: `columns`, `condition`, `drop_missing` and `cache` apply.
+        progress: Called with the rows read, of how many, where the cache is filled.
+
+    Raises:
+        UserError: Unknown columns, columns that are not numbers, missing or infinite values.
+        MissingExtraError: Without pyarrow.
+    """
+    table = _Table(path)
+    conditions = options.condition or ()
+    for column in (*(options.columns or ()), *conditions):
+        if column not in table.types:
+            raise UnknownNameError(f"column in {path}:", column, table.types)
+    # The index that pandas adds to its files numbers the rows; it is no measurement.
+    asked = options.columns or [c for c in table.types if not _PANDAS_INDEX.fullmatch(c)]
+    columns = tuple(c for c in asked if c not in conditions)
+    if not columns:
+        raise UserError(f"no column of {path} is left to learn")
+    used = (*columns, *conditions)
+    table.refuse_text(used)
+
+    def encode(meta: Meta) -> Iterator[NDArray[np.float32]]:
+        moments, digest = _scan(table, used, options.drop_missing)
+        scale = moments.standardise()
+        meta.update(offset=scale.offset, scale=scale.scale, digest=digest)
+        meta.update(low=moments.low.tolist(), high=moments.high.tolist())
+        done = 0
+        for block in table.blocks(used):
+            yield scale.encode(block[~np.isnan(block).any(axis=1)])
+            done += len(block)
+            if progress:
+                progress(done, table.size)
+
+    if 4 * table.size * len(used) <= IN_MEMORY_BYTES:
+        meta: Meta = {}
+        rows: NDArray[np.float32] | None = np.concatenate(list(encode(meta)))
+    else:
+        state = path.stat()
+        settings = ["table", str(path.resolve()), state.st_size, state.st_mtime_ns, used]
+        settings.append(options.drop_missing)
+        rows, meta = decoded_once(options.cache_folder, name, settings, encode)
+    assert rows is not None
+    k = len(columns)
+    dtypes = tuple(_own_dtype(table.types[c]) or "float64" for c in columns)
+    codec = Codec(
+        kind="rows",
+        shape=(k,),
+        dtype=np.result_type(*dtypes).name,
+        values=Scale(tuple(meta["offset"][:k]), tuple(meta["scale"][:k])),
+        columns=columns,
+        dtypes=dtypes,
+        condition=tuple(conditions),
+        conditions=Scale(tuple(meta["offset"][k:]), tuple(meta["scale"][k:]))
+        if conditions
+        else Scale(),
+    )
+    about: dict[str, Any] = {"dropped": table.size - len(rows)}
+    if conditions:
+        about["condition"] = {
+            c: [meta["low"][k + j], meta["high"][k + j]] for j, c in enumerate(conditions)
+        }
+    mark = fingerprint(codec, f"{meta['digest']}{conditions}")
+    return TableSource(name, rows, codec, mark, about)
+
+
+class _Table:
+    """A file of columns, read as blocks of float64 with NaN for what is missing."""
+
+    def __init__(self, path: Path) -> None:
+        _need_pyarrow(f"reading {path}")
+        import pyarrow.csv
+        import pyarrow.parquet
+
+        self.path = path
+        self._csv: Any = None
+        self._parquet: Any = None
+        with _readable(path):
+            if is_csv(path):
+                self._csv = pyarrow.csv.read_csv(path)
+                self.size, schema = self._csv.num_rows, self._csv.schema
+            else:
+                self._parquet = pyarrow.parquet.ParquetFile(path)
+                self.size, schema = self._parquet.metadata.num_rows, self._parquet.schema_arrow
+        repeated = [name for name, n in Counter(schema.names).items() if n > 1]
+        if repeated:
+            raise UserError(f"{path} has several columns called {', '.join(repeated)}; rename them")
+        self.types: dict[str, Any] = dict(zip(schema.names, schema.types, strict=True))
+        if not self.size or not self.types:
+            raise UserError(f"{path} holds no rows")
+
+    def refuse_text(self, used: Iterable[str]) -> None:
+        """Raise `UserError` if one of these columns does not hold numbers."""
+        numeric = [name for name, kind in self.types.items() if _own_dtype(kind)]
+        text = [f"{name} ({self.types[name]})" for name in used if name not in numeric]
+        if text:
+            raise UserError(
+                f"{self.path} has columns that are not numbers, which cannot be learnt yet: "
+                f"{', '.join(text)}; choose among the others: --columns {','.join(numeric)}"
+            )
+
+    def blocks(self, names: tuple[str, ...]) -> Iterator[Block]:
+        """The rows of these columns, in order."""
+        import pyarrow as pa
+
+        with _readable(self.path):
+            batches = (
+                self._csv.select(names).to_batches(_BATCH_ROWS)
+                if self._csv is not None
+                else self._parquet.iter_batches(_BATCH_ROWS, columns=list(names))
+            )
+            for batch in batches:
+                columns = [batch.column(name).cast(pa.float64(), safe=False) for name in names]
+                yield np.stack([c.to_numpy(zero_copy_only=False) for c in columns], axis=1)
+
+
+def _scan(table: _Table, names: tuple[str, ...], drop_missing: bool) -> tuple[Moments, str]:
+    """The moments and a hash of the rows without missing values.
+
+    Raises:
+        UserError: Infinite values; missing ones unless they are dropped; no row left.
+    """
+    moments = Moments(len(names))
+    hashed = hashlib.sha256()
+    missing = np.zeros(len(names), dtype=np.int64)
+    start = 0
+    for block in table.blocks(names):
+        if np.isinf(block).any():
+            row, column = np.argwhere(np.isinf(block))[0]
+            raise UserError(
+                f"{table.path} holds an infinite value: column `{names[column]}`, row "
+                f"{start + row + 1}; remove or replace it"
+            )
+        absent = np.isnan(block)
+        missing += absent.sum(axis=0)
+        kept = block[~absent.any(axis=1)]
+        hashed.update(np.ascontiguousarray(kept, dtype="<f8").data)
+        moments.add(kept)
+        start += len(block)
+    if missing.any():
+        counts = ", ".join(f"{c} {n}" for c, n in zip(names, missing.tolist(), strict=True) if n)
+        if not drop_missing:
+            raise UserError(
+                f"{table.path} has missing values: {counts}; fill them in, choose other columns, "
+                "or leave out their rows with --drop-missing"
+            )
+        if not moments.count:
+            raise UserError(f"every row of {table.path} has a missing value: {counts}")
+    return moments, hashed.hexdigest()
+
+
+def _own_dtype(kind: Any) -> str | None:
+    """The numpy dtype of an arrow type, or None where it is not one of numbers."""
+    import pyarrow.types
+
+    if pyarrow.types.is_null(kind):  # a column without a single value: refused as missing
+        return "float64"
+    numeric = pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)
+    if numeric or pyarrow.types.is_boolean(kind):
+        return str(np.dtype(kind.to_pandas_dtype()))
+    return None
+
+
+def write_table(path: str | os.PathLike[str], codec: Codec, own: NDArray[Any]) -> Path:
+    """Write samples as `.csv`, `.csv.gz` or `.parquet`, with their own column names and dtypes.
+
+    Rows that came from an array without names get the columns `x0`, `x1`, and so on. The file is
+    written beside its place and renamed when it is complete.
+
+    Args:
+        path: The file; it is replaced if it is there.
+        codec: The codec of a table, or of rows.
+        own: Samples in their own units, ``[n, columns]``, as `Codec.decode` gives them.
+
+    Raises:
+        UserError: Samples that are not rows, another ending, or a path that cannot be written.
+        MissingExtraError: Without pyarrow.
+    """
+    path = Path(path)
+    if codec.kind != "rows":
+        raise UserError(f"samples of kind `{codec.kind}` are no table; write them to an .npy file")
+    if not is_table(path):
+        raise UserError(f"a table is written to .csv, .csv.gz or .parquet, got {path}")
+    _need_pyarrow(f"writing {path}")
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    own = own.reshape(len(own), -1)
+    names = codec.columns or tuple(f"x{j}" for j in range(own.shape[1]))
+    dtypes = codec.dtypes or (codec.dtype,) * own.shape[1]
+    table = pa.table({n: own[:, j].astype(dtypes[j]) for j, n in enumerate(names)})
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if is_csv(path):
+            compression = "gzip" if path.suffix == ".gz" else None
+            with pa.output_stream(str(beside), compression=compression) as stream:
+                pyarrow.csv.write_csv(table, stream)
+        else:
+            pyarrow.parquet.write_table(table, beside)
+        beside.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a file is a CSV by its name."""
+    return path.name.lower().endswith((".csv", ".csv.gz"))
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a table by its name."""
+    return is_csv(path) or path.name.lower().endswith((".parquet", ".pq"))
+
+
+def _need_pyarrow(what: str) -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(what, "tables") from error
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what a damaged or foreign file raises into one line."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except UserError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"cannot read {path} as a table: {reason}") from error
