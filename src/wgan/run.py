@@ -8,7 +8,9 @@
     checkpoints/STEP/  tensors.safetensors, state.json, checksums.json
     samples/STEP.png   from the same latents throughout
     tensorboard/       event files
-    report.html        the report, samples.png the last sheet
+    plane.safetensors  data in the plane: samples and the critic's level lines
+    evaluation.json    the last judgement
+    report.html        the report; samples.png is the last sheet
 
 A checkpoint is written beside its place, flushed to the disk and renamed, so that a directory that
 has its name is complete. Nothing here is ever unpickled or executed.
@@ -28,7 +30,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
+from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -95,7 +100,7 @@ class Run:
         run = cls(path, dict(config), {"format": FORMAT, **card})
         run.lock()
         with _no_space(path):
-            _write(path / "config.yaml", yaml.safe_dump(run.config, sort_keys=False).encode())
+            run.write_config()
             run.write_card()
         return run
 
@@ -146,6 +151,11 @@ class Run:
 
     # -- card and records ------------------------------------------------------------------------
 
+    def write_config(self) -> None:
+        """Save the configuration as it stands now."""
+        text = yaml.safe_dump(self.config, sort_keys=False)
+        _write(self.path / "config.yaml", text.encode())
+
     def write_card(self) -> None:
         """Save the card as it stands now."""
         _write(self.path / "card.json", (json.dumps(self.card, indent=2) + "\n").encode())
@@ -162,6 +172,35 @@ class Run:
         if self._log is not None:
             with _no_space(self.path):
                 self._log.flush()
+
+    def save_json(self, name: str, plain: Mapping[str, Any]) -> None:
+        """Write plain data beside the card, whole or not at all."""
+        with _no_space(self.path):
+            _write(self.path / name, (json.dumps(plain, indent=2) + "\n").encode())
+
+    def load_json(self, name: str) -> dict[str, Any] | None:
+        """Plain data beside the card, or None where there is none."""
+        try:
+            plain = json.loads((self.path / name).read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            raise DamagedError(f"{self.path / name} is damaged: it is not JSON") from None
+        return plain if isinstance(plain, dict) else None
+
+    def save_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write arrays beside the card, whole or not at all."""
+        with _no_space(self.path):
+            _write(self.path / name, save_arrays(dict(arrays)))
+
+    def load_arrays(self, name: str) -> dict[str, NDArray[Any]] | None:
+        """Arrays beside the card, or None where there are none."""
+        try:
+            return load_arrays((self.path / name).read_bytes())
+        except FileNotFoundError:
+            return None
+        except SafetensorError as error:
+            raise DamagedError(f"{self.path / name} is damaged: {error}") from None
 
     def records(self) -> list[Record]:
         """All records; a last line that was cut short by a kill is left out.

@@ -1,0 +1,47 @@
+"""The command line: one typed function per command, and one place that turns errors into lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+STARTED = time.monotonic()
+"""When this process began, near enough: what `--seconds` counts from."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status.
+
+    0: done. 1: a run that failed. 2: a user's mistake, said in one line. 130, 143: stopped by
+    Ctrl-C or SIGTERM, resumably.
+    """
+    from cyclopts import CycloptsError
+
+    from wgan.cli.app import app
+    from wgan.errors import RunFailedError, UserError
+
+    try:
+        status = app(
+            sys.argv[1:] if arguments is None else list(arguments),
+            print_error=False,
+            exit_on_error=False,
+            result_action="return_value",
+        )
+    except CycloptsError as error:
+        return _complain(" ".join(str(error).split()), 2)
+    except UserError as error:
+        return _complain(str(error), 2)
+    except RunFailedError as error:
+        return _complain(str(error), 1)
+    except BrokenPipeError:  # the reader of a pipe went away: `wgan recipes | head`
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return _complain("stopped", 130)
+    return status if isinstance(status, int) else 0
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"wgan: {message}", file=sys.stderr)
+    return status

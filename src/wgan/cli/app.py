@@ -1,0 +1,42 @@
+"""The commands by name."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App, Group, Parameter
+
+import wgan
+from wgan.cli.evaluate import evaluate
+from wgan.cli.listing import data, recipes
+from wgan.cli.report import report
+from wgan.cli.resume import resume
+from wgan.cli.sample import sample
+from wgan.cli.train import train
+
+_WELCOME = """\
+wgan trains, judges and uses Wasserstein GANs and their relatives.
+
+  wgan train digits --seconds 60      train; ends with samples.png and report.html to look at
+  wgan sample RUN -n 64               draw samples
+  wgan evaluate RUN                   judge them against the data
+  wgan recipes, wgan data             what there is
+  wgan train --help                   every flag, with an example
+"""
+
+app = App(
+    name="wgan",
+    help="Train, judge and use Wasserstein GANs and their relatives.",
+    version=wgan.__version__,
+    default_parameter=Parameter(show_default=False),
+    group_parameters=Group("Options", sort_key=1),
+    help_format="markdown",
+)
+for command in (train, resume, sample, evaluate, report, recipes, data):
+    app.command(command)
+
+
+@app.default
+def welcome() -> None:
+    """Show the shortest useful help."""
+    sys.stdout.write(_WELCOME)

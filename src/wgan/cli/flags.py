@@ -1,0 +1,137 @@
+"""The flags that set settings, grouped as `--help` shows them. None: not given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+_DATA = Group("Data", sort_key=2)
+_METHOD = Group("Method", sort_key=3)
+_NETWORKS = Group("Networks", sort_key=4)
+
+
+@Parameter(name="*", group=_DATA)
+@dataclass(frozen=True)
+class DataFlags:
+    """How the data is read."""
+
+    size: int | None = None
+    """Height and width of pictures: a multiple of 4, from 8 up [64]."""
+    holdout: float | None = None
+    """Share never trained on, for judging [0.1]."""
+    key: str | None = None
+    """Which array of an .npz or HDF5 file."""
+    layout: str | None = None
+    """How to read an array: rows, images, images-last, volumes, volumes-last."""
+    columns: str | None = None
+    """Columns of a table, separated by commas."""
+    condition: str | None = None
+    """What to condition on: columns of a table, or arrays of the same file, by commas."""
+    drop_missing: Annotated[bool | None, Parameter(negative="")] = None
+    """Leave out the rows of a table that miss a value."""
+    skip_bad: Annotated[bool | None, Parameter(negative="")] = None
+    """Leave out pictures that cannot be read."""
+
+
+@Parameter(name="*", group=_METHOD)
+@dataclass(frozen=True)
+class MethodFlags:
+    """How the players are trained; `wgan recipes --json` has every recipe's values."""
+
+    batch_size: int | None = None
+    """Real samples in a critic update, over all processes."""
+    generator_batch_size: int | None = None
+    """Fake samples in a generator update."""
+    n_critic: int | None = None
+    """Batches that the critic sees per step."""
+    critic_passes: int | None = None
+    """Updates that the critic makes on each batch."""
+    warmup: bool | None = None
+    """100 critic batches in each of the first 25 steps and every 500th."""
+    lr: float | None = None
+    """Learning rate of both players."""
+    generator_lr: float | None = None
+    """Learning rate of the generator."""
+    critic_lr: float | None = None
+    """Learning rate of the critic."""
+    optimizer: str | None = None
+    """adam, adamw, rmsprop or sgd."""
+    beta1: float | None = None
+    """Adam's averaging of the gradient; SGD's momentum."""
+    beta2: float | None = None
+    """Adam's averaging of the squared gradient."""
+    alpha: float | None = None
+    """RMSProp's averaging of the squared gradient."""
+    schedule: str | None = None
+    """Of the learning rates: constant, linear or cosine."""
+    clip_norm: float | None = None
+    """Largest norm of a gradient."""
+    average: float | None = None
+    """Decay of the generator's running average; 0 for none."""
+    constraint: Annotated[list[str] | None, Parameter(negative="")] = None
+    """NAME[:field=value,...]; overrides the recipe's own, or adds one. Repeatable."""
+    objective: str | None = None
+    """Fields of the recipe's objective: field=value,..."""
+
+
+@Parameter(name="*", group=_NETWORKS)
+@dataclass(frozen=True)
+class NetworkFlags:
+    """What the players are."""
+
+    network: str | None = None
+    """Both networks: mlp, dcgan or dcgan-constant."""
+    generator: str | None = None
+    """The generator's network."""
+    critic: str | None = None
+    """The critic's network."""
+    width: int | None = None
+    """Units of a hidden layer (mlp) or filters (dcgan)."""
+    depth: int | None = None
+    """Hidden layers of an mlp."""
+    latent: int | None = None
+    """Length of a latent vector [64]."""
+    generator_norm: str | None = None
+    """none, layer or batch."""
+    critic_norm: str | None = None
+    """none, layer or batch."""
+    features: int | None = None
+    """Features that the critic gives before its score."""
+
+
+def settings_from(
+    *parts: DataFlags | MethodFlags | NetworkFlags,
+    config: Path | None = None,
+    **others: Any,
+) -> dict[str, Any]:
+    """The settings that flags and a configuration file give; flags win."""
+    from wgan.config import read_config
+    from wgan.constraints import parse_constraint
+
+    flags: dict[str, Any] = dict(others)
+    for part in parts:
+        flags |= asdict(part)
+    for name in ("columns", "condition"):
+        if flags.get(name) is not None:
+            flags[name] = tuple(item.strip() for item in flags[name].split(","))
+    given: dict[str, Any] = read_config(config) if config else {}
+    constraints = flags.pop("constraint", None)
+    if constraints:
+        merged = {name: dict(fields or {}) for name, fields in given.get("constraints", {}).items()}
+        for text in constraints:
+            name, fields = parse_constraint(text)
+            merged[name] = {**merged.get(name, {}), **fields}
+        given["constraints"] = merged
+    objective = flags.pop("objective", None)
+    if objective:
+        _, fields = parse_constraint(f"objective:{objective}")
+        given["objective"] = {**_mapping(given.get("objective")), **fields}
+    return {**given, **{name: value for name, value in flags.items() if value is not None}}
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

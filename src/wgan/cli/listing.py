@@ -1,0 +1,52 @@
+"""``wgan recipes`` and ``wgan data``: what there is."""
+
+from __future__ import annotations
+
+import json as json_format
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def recipes(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """List the recipes, with source and settings.
+
+    Example: `wgan recipes --json`
+
+    Args:
+        json: Print everything, published and auto settings included, as JSON.
+    """
+    from wgan.recipes import RECIPES, describe
+
+    if json:
+        print(json_format.dumps([describe(recipe) for recipe in RECIPES.values()], indent=1))
+        return 0
+    width = max(map(len, RECIPES))
+    for recipe in RECIPES.values():
+        print(f"{recipe.name:<{width}}  {recipe.title}. {recipe.source} ({recipe.year})")
+    return 0
+
+
+def data(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """List the data sets that come with the package, and the files that can be read.
+
+    Example: `wgan data`
+
+    Args:
+        json: Print JSON.
+    """
+    from wgan.data import known_sources
+
+    sources = known_sources()
+    if json:
+        print(json_format.dumps(sources, indent=1))
+        return 0
+    width = max(len(str(source["name"])) for source in sources)
+    for source in sources:
+        shape = "x".join(map(str, source["shape"]))
+        print(f"{source['name']:<{width}}  {shape:<8}  {source['what']}")
+    print(
+        "\nOr a path: a folder or .zip of pictures; .npy, .npz, IDX (.gz) or HDF5 arrays; "
+        ".csv, .csv.gz or .parquet tables."
+    )
+    return 0

@@ -1,0 +1,56 @@
+"""``wgan resume``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from wgan.cli import STARTED
+from wgan.cli.train import train_session
+
+
+def resume(
+    run: Path,
+    /,
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+    allow: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Go on with a run, to the bit as if it had never stopped.
+
+    Example: `wgan resume runs/0001-digits-wgan-gp --steps 10000`
+
+    Args:
+        run: The run directory.
+        steps: Total steps, from the run's first step [what the run was started with].
+        seconds: Bound on this command.
+        allow: Go on even if the data, the versions or the settings have changed.
+        quiet: Show nothing while training.
+        json: Print the result as JSON.
+    """
+    from wgan.api import finished, reopen
+    from wgan.run import Run
+
+    directory = Run.open(run)
+    if steps is None and seconds is None and finished(directory):
+        print(
+            f"{run} is finished at step {directory.card['step']:,}; to extend it: "
+            f"wgan resume {run} --steps {2 * directory.card['step']}"
+        )
+        return 0
+    session = reopen(run, steps, seconds, allow=allow, started=STARTED)
+    for line in session.said:
+        print(f"wgan: {line}", file=sys.stderr)
+    if session.config.steps is not None and session.state.step >= session.config.steps:
+        session.close()
+        print(f"{run} is at step {session.state.step:,} already; give more --steps to extend it")
+        return 0
+    if not (quiet or json):
+        print(f"going on from step {session.state.step:,} of {run}", file=sys.stderr)
+    return train_session(session, quiet=quiet or json, json=json)

@@ -1,0 +1,164 @@
+"""``wgan train``, and the part of it that `wgan resume` shares."""
+
+from __future__ import annotations
+
+import contextlib
+import json as json_format
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from wgan.cli import STARTED
+from wgan.cli.flags import DataFlags, MethodFlags, NetworkFlags, settings_from
+from wgan.cli.progress import Progress
+from wgan.cli.signals import Stopper
+
+if TYPE_CHECKING:
+    from wgan.session import Session
+
+_DEFAULT_DATA = DataFlags()
+_DEFAULT_METHOD = MethodFlags()
+_DEFAULT_NETWORKS = NetworkFlags()
+
+
+def train(
+    data: str | None = None,
+    /,
+    *,
+    recipe: str | None = None,
+    steps: int | None = None,
+    seconds: float | None = None,
+    seed: int | None = None,
+    out: Path | None = None,
+    settings: str | None = None,
+    device: str | None = None,
+    config: Path | None = None,
+    checkpoint_every: int | None = None,
+    sample_every: int | None = None,
+    data_flags: DataFlags = _DEFAULT_DATA,
+    method_flags: MethodFlags = _DEFAULT_METHOD,
+    network_flags: NetworkFlags = _DEFAULT_NETWORKS,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Train a generator against a critic on DATA, and end with samples to look at.
+
+    Example: `wgan train digits --recipe wgan-gp --seconds 60`
+
+    Args:
+        data: A name (`wgan data` lists them), a folder or zip of pictures, an array (.npy, .npz,
+            HDF5, IDX) or a table (.csv, .parquet) [digits].
+        recipe: A published method; `wgan recipes` lists them [wgan-gp].
+        steps: Generator updates in all.
+        seconds: Bound on the whole command, checks and pictures included.
+        seed: Of everything random [0].
+        out: The run directory [runs/NUMBER-DATA-RECIPE].
+        settings: `published`: the paper's to the letter; `auto`: adapted to the data and the
+            machine, each departure printed [auto].
+        device: auto, cpu or cuda [auto].
+        config: A YAML file of settings, such as a run's config.yaml; flags win.
+        checkpoint_every: Steps between checkpoints.
+        sample_every: Steps between sample sheets.
+        quiet: Show nothing while training.
+        json: Print the result as JSON.
+    """
+    given = settings_from(
+        data_flags,
+        method_flags,
+        network_flags,
+        config=config,
+        recipe=recipe,
+        steps=steps,
+        seconds=seconds,
+        seed=seed,
+        settings=settings,
+        device=device,
+        checkpoint_every=checkpoint_every,
+        sample_every=sample_every,
+    )
+    name = data or given.pop("data", None) or "digits"
+    given.pop("data", None)
+    from wgan.api import start
+
+    quiet = quiet or json
+    session, departures = start(
+        name, given, out, started=STARTED, progress=None if quiet else _decoding
+    )
+    if not quiet:
+        size = session.source.size
+        count = "unlimited samples" if size is None else f"{size:,} samples"
+        shape = "x".join(map(str, session.source.codec.own_shape))
+        _say(
+            f"{session.config.recipe} on {session.source.name}: {count} of {shape}, "
+            f"run in {session.run.path}"
+        )
+        for departure in departures:
+            _say(f"  auto: {departure}")
+    return train_session(session, quiet=quiet, json=json)
+
+
+def train_session(session: Session, *, quiet: bool, json: bool) -> int:
+    """Train to the end of the budget, judge, report; the exit status."""
+    from wgan.api import load
+    from wgan.session import report
+
+    config, first = session.config, session.state.step
+    began = time.monotonic()
+    with contextlib.closing(session), Stopper() as stopper:
+        with Progress(
+            config.objective.estimate,
+            first=first,
+            steps=config.steps,
+            deadline=None if session.deadline is None else session.deadline - session.reserve(),
+            quiet=quiet,
+        ) as progress:
+            for record in session.records(stopper):
+                progress.show(record)
+        trained = time.monotonic() - began
+        session.finish()
+        path, step = session.run.path, session.state.step
+        if stopper():
+            _say(f"stopped at step {step}, saved; go on with: wgan resume {path}")
+            return stopper.status
+        evaluation = load(path).evaluate()
+        session.run.save_json("evaluation.json", evaluation.to_json())
+        report([session.run])
+    result: dict[str, Any] = {
+        "run": str(path),
+        "step": step,
+        "train_seconds": round(trained, 3),
+        "seconds": round(time.monotonic() - STARTED, 3),
+        "samples": str(path / "samples.png"),
+        "report": str(path / "report.html"),
+        "evaluation": evaluation.to_json(),
+    }
+    if json:
+        print(json_format.dumps(result))
+        return 0
+    rate = (step - first) / max(trained, 1e-9)
+    print(f"\n{config.recipe} on {session.source.name}: step {step:,}, {trained:.0f} s of training")
+    print(f"({rate:.1f} steps/s), {result['seconds']:.0f} s in all\n")
+    print(evaluation.table())
+    print(
+        f"\n  look    {path / 'samples.png'}\n          {path / 'report.html'}"
+        f"\n  go on   wgan resume {path} --steps {2 * step}"
+        f"\n  sample  wgan sample {path} -n 64 --out samples.npy"
+        f"\n  judge   wgan evaluate {path}"
+    )
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _decoding(done: int, total: int) -> None:
+    """Show how far the decoding of pictures has come."""
+    if sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        print(f"\r  reading pictures {done:,}/{total:,}", end=end, file=sys.stderr, flush=True)
+    elif done == total:
+        _say(f"  read {total:,} pictures")

@@ -1,0 +1,392 @@
+"""From what a user said to a complete configuration, in two hops.
+
+A *setting* has one name: the flag (with dashes), the key of a configuration file and the field of
+:class:`Config`. What the user gave wins over the recipe; what nobody gave comes from the recipe,
+published or auto. The result is complete, so that its file repeats the run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wgan.constraints import Constraint, check_constraints, make_constraint
+from wgan.data.base import Source
+from wgan.data.options import DataOptions
+from wgan.errors import UnknownNameError, UserError
+from wgan.networks import CRITICS, NORMS, NetworkSpec, Shapes
+from wgan.objectives import Objective
+from wgan.recipes import (
+    NETWORK_DEFAULTS,
+    Departure,
+    Facts,
+    Settings,
+    auto,
+    fits,
+    get_recipe,
+    published,
+)
+from wgan.training import Method, OptimizerSpec
+
+_BOTH = {
+    "lr": ("generator_lr", "critic_lr"),
+    "network": ("generator", "critic"),
+}
+"""Settings that stand for the same setting of both players."""
+
+_OPTIMIZER_FIELDS = {
+    "adam": {"beta1": 0.0, "beta2": 0.9},
+    "adamw": {"beta1": 0.0, "beta2": 0.9},
+    "rmsprop": {"alpha": 0.99},
+    "sgd": {"beta1": 0.0},
+}
+_CRITIC_FIELDS = ("n_critic", "critic_passes", "warmup", "critic_lr", "critic", "critic_norm")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a run depends on.
+
+    Attributes:
+        data: A name, a path, or "array" for data that was in memory.
+        recipe: Name of the recipe.
+        settings: published or auto: where the values not given came from.
+        options: How the data is read.
+        holdout: Share of the data never trained on, in [0, 1).
+        seed: Of the split, the networks, the order of the data and every draw.
+        steps: Generator updates after which the run is done; None: until `seconds`.
+        seconds: Bound on the whole command; None: none.
+        hyper: The recipe's settings, complete.
+        objective: What the players minimise.
+        constraints: What keeps the critic Lipschitz.
+        device: cpu or cuda.
+        checkpoint_every, sample_every: In steps.
+    """
+
+    data: str
+    recipe: str
+    settings: str
+    options: DataOptions
+    holdout: float
+    seed: int
+    steps: int | None
+    seconds: float | None
+    hyper: Settings
+    objective: Objective
+    constraints: tuple[Constraint, ...]
+    device: str
+    checkpoint_every: int
+    sample_every: int
+
+    def plain(self) -> dict[str, Any]:
+        """Flat plain data, as `config.yaml` holds it."""
+        options = dataclasses.asdict(self.options)
+        for name in ("cache", "seed"):  # the cache is this machine's; the seed is the run's
+            del options[name]
+        hyper = dataclasses.asdict(self.hyper)
+        del hyper["steps"]
+        flat = {
+            "data": self.data,
+            "recipe": self.recipe,
+            "settings": self.settings,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "holdout": self.holdout,
+            **options,
+            **hyper,
+            "objective": dataclasses.asdict(self.objective),  # type: ignore[call-overload]
+            "constraints": {
+                c.name: dataclasses.asdict(c)  # type: ignore[call-overload]
+                for c in self.constraints
+            },
+            "device": self.device,
+            "checkpoint_every": self.checkpoint_every,
+            "sample_every": self.sample_every,
+        }
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
+
+    def method(self) -> Method:
+        """How the players are trained."""
+        h = self.hyper
+        assert h.generator_batch_size is not None
+
+        def optimizer(lr: float) -> OptimizerSpec:
+            given = {n: v for n in ("beta1", "beta2", "alpha") if (v := getattr(h, n)) is not None}
+            return OptimizerSpec(h.optimizer, lr, schedule=h.schedule, **given)
+
+        return Method(
+            objective=self.objective,
+            generator_optimizer=optimizer(h.generator_lr),
+            critic_optimizer=optimizer(h.critic_lr),
+            constraints=self.constraints,
+            batch_size=h.batch_size,
+            generator_batch_size=h.generator_batch_size,
+            latent=h.latent,
+            n_critic=h.n_critic if self.objective.uses_critic else 0,
+            critic_passes=h.critic_passes,
+            warmup=h.warmup,
+            average=h.average,
+            clip_norm=h.clip_norm,
+            steps=self.steps,
+            seed=self.seed,
+        )
+
+    def network_spec(self, role: str) -> NetworkSpec:
+        """The hyperparameters of the generator's or the critic's network."""
+        norm = self.hyper.generator_norm if role == "generator" else self.hyper.critic_norm
+        return NetworkSpec(self.hyper.width or 0, self.hyper.depth or 1, norm or "none")
+
+    def shapes(self, source: Source) -> Shapes:
+        """What the networks must fit."""
+        codec = source.codec
+        return Shapes(codec.shape, self.hyper.latent, len(codec.condition), codec.bounded)
+
+
+_OPTION_FIELDS = tuple(
+    f.name for f in dataclasses.fields(DataOptions) if f.name not in ("seed", "cache")
+)
+_HYPER_FIELDS = tuple(f.name for f in dataclasses.fields(Settings) if f.name != "steps")
+_RUN_FIELDS = (
+    *("data", "recipe", "settings", "steps", "seconds", "seed", "holdout"),
+    *("objective", "constraints", "device", "checkpoint_every", "sample_every"),
+)
+KNOWN_SETTINGS = (*_RUN_FIELDS, *_OPTION_FIELDS, *_HYPER_FIELDS, *_BOTH)
+"""Every name that a configuration file may use."""
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file, dashes or underscores alike.
+
+    Raises:
+        UserError: It cannot be read, is no mapping, or has a setting that does not exist.
+    """
+    try:
+        plain = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
+        raise UserError(f"{path} must hold settings, `name: value` on each line")
+    given = {key.replace("-", "_"): value for key, value in plain.items()}
+    for key in given:
+        if key not in KNOWN_SETTINGS:
+            raise UnknownNameError("setting", key, KNOWN_SETTINGS)
+    return given
+
+
+def data_options(given: Mapping[str, Any]) -> DataOptions:
+    """The part of the settings that says how data is read."""
+    named = {name: given[name] for name in _OPTION_FIELDS if given.get(name) is not None}
+    return DataOptions(**named, seed=_integer("seed", given.get("seed", 0), 0))
+
+
+def resolve(
+    given: Mapping[str, Any], source: Source, data: str
+) -> tuple[Config, tuple[Departure, ...]]:
+    """The complete configuration of a run, and where `auto` departed from the published one.
+
+    Args:
+        given: What the user said, by setting; None counts as not said.
+        source: The data, already open.
+        data: What the data was called.
+
+    Raises:
+        UserError: A value out of its range, or a setting that the recipe does not have.
+    """
+    given = {key: value for key, value in given.items() if value is not None}
+    for key in given:
+        if key not in KNOWN_SETTINGS:
+            raise UnknownNameError("setting", key, KNOWN_SETTINGS)
+    for short, fields in _BOTH.items():
+        if short in given:
+            value = given.pop(short)
+            given = {**dict.fromkeys(fields, value), **given}
+    recipe = get_recipe(str(given.get("recipe", "wgan-gp")))
+    mode = str(given.get("settings", "auto"))
+    if mode not in ("auto", "published"):
+        raise UnknownNameError("settings", mode, ("auto", "published"))
+    network = str(
+        given.get("critic") or recipe.settings.critic or fits(source.codec.kind, source.codec.shape)
+    )
+    if network not in CRITICS:
+        raise UnknownNameError("network", network, CRITICS)
+    device = find_device(str(given.get("device", "auto")))
+    holdout = _number("holdout", given.get("holdout", 0.1), 0.0, 1.0)
+    size = None if source.size is None else source.size - int(holdout * source.size)
+    facts = Facts(source.codec.kind, source.codec.shape, size, network, device)
+
+    objective = recipe.objective
+    if isinstance(fields_of := given.get("objective"), Mapping):
+        objective = _override(objective, fields_of)
+    settings = published(recipe, facts)
+    departures: tuple[Departure, ...] = ()
+    if mode == "auto":
+        departures = tuple(d for d in auto(recipe, facts) if d.field not in given)
+        settings = dataclasses.replace(settings, **{d.field: d.value for d in departures})
+    hyper = _hyper(settings, objective, given)
+    constraints = _constraints(recipe.constraints, given.get("constraints"))
+    if not objective.uses_critic and constraints:
+        raise UserError(f"recipe `{recipe.name}` has no critic, so no constraint applies to it")
+    if size is not None and size < hyper.batch_size:
+        raise UserError(
+            f"`batch_size` is {hyper.batch_size} and there are {size} samples to train on; use "
+            f"--batch-size {size} or less, or a smaller --holdout"
+        )
+
+    steps = given.get("steps")
+    seconds = given.get("seconds")
+    if steps is None and seconds is None:
+        steps = settings.steps
+    elif steps is None:
+        departures = tuple(d for d in departures if d.field != "steps")
+    every = 500 if network == "mlp" else 100
+    config = Config(
+        data=data,
+        recipe=recipe.name,
+        settings=mode,
+        options=data_options(given),
+        holdout=holdout,
+        seed=_integer("seed", given.get("seed", 0), 0),
+        steps=None if steps is None else _integer("steps", steps, 1),
+        seconds=None if seconds is None else _number("seconds", seconds, 1e-9, math.inf),
+        hyper=hyper,
+        objective=objective,
+        constraints=constraints,
+        device=device,
+        checkpoint_every=_integer("checkpoint_every", given.get("checkpoint_every", every), 1),
+        sample_every=_integer("sample_every", given.get("sample_every", every), 1),
+    )
+    config.method()  # every range that training states is checked here, before anything is written
+    return config, departures
+
+
+def find_device(name: str) -> str:
+    """The device called `name`; auto is cuda where there is one.
+
+    Raises:
+        UserError: It is not on this machine.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise UnknownNameError("device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device `cuda` is not on this machine; use --device cpu")
+    return name
+
+
+def _hyper(settings: Settings, objective: Objective, given: Mapping[str, Any]) -> Settings:
+    """The settings with what the user gave; what the recipe does not have is refused."""
+    values = {name: given[name] for name in _HYPER_FIELDS if name in given}
+    current = dataclasses.asdict(settings)
+    optimizer = str(values.get("optimizer", settings.optimizer))
+    fields = _OPTIMIZER_FIELDS.get(optimizer, {})
+    for name in ("beta1", "beta2", "alpha"):
+        if name not in fields:
+            current[name] = None
+            if name in values:
+                raise UserError(
+                    f"`{name}` is not a setting of optimizer `{optimizer}`; it has: "
+                    f"{', '.join(fields)}"
+                )
+        elif current[name] is None:
+            current[name] = fields[name]
+    if not objective.uses_critic:
+        for name in _CRITIC_FIELDS:
+            if name in values and values[name] != current[name]:
+                raise UserError(f"`{name}` is not a setting of this recipe: it has no critic")
+    generator, critic = (values.get(r) or current[r] for r in ("generator", "critic"))
+    if "depth" in values and "mlp" not in (generator, critic):
+        raise UserError("`depth` is a setting of network `mlp`; a dcgan's follows from its size")
+    if generator != settings.generator or critic != settings.critic:
+        for name, value in NETWORK_DEFAULTS.get(str(generator), {}).items():
+            if name == "generator_norm" or current[name] is None:
+                current[name] = value
+        if generator == "mlp" or critic == "mlp":
+            current["depth"] = current["depth"] or NETWORK_DEFAULTS["mlp"]["depth"]
+    if "batch_size" in values and "generator_batch_size" not in values:
+        ratio = (settings.generator_batch_size or settings.batch_size) / settings.batch_size
+        current["generator_batch_size"] = int(values["batch_size"] * ratio)
+    for field in dataclasses.fields(Settings):
+        if field.name in values:
+            current[field.name] = _coerce(field.name, str(field.type), values[field.name])
+    for name in ("generator_norm", "critic_norm"):
+        if current[name] is not None and current[name] not in NORMS:
+            raise UnknownNameError("norm", str(current[name]), NORMS)
+    return Settings(**current)
+
+
+def _constraints(
+    own: tuple[Constraint, ...], given: Mapping[str, Mapping[str, Any] | None] | None
+) -> tuple[Constraint, ...]:
+    """The recipe's constraints with fields overridden and others added."""
+    found = {constraint.name: constraint for constraint in own}
+    for name, fields in (given or {}).items():
+        if name in found:
+            fields = {
+                **dataclasses.asdict(found[name]),  # type: ignore[call-overload]
+                **(fields or {}),
+            }
+        found[name] = make_constraint(name, fields or {})
+    check_constraints(tuple(found.values()))
+    return tuple(found.values())
+
+
+def _override(objective: Objective, given: Mapping[str, Any]) -> Objective:
+    known = {f.name: f for f in dataclasses.fields(objective)}  # type: ignore[arg-type]
+    for name in given:
+        if name not in known:
+            raise UnknownNameError(f"field of objective `{objective.name}`", name, known)
+    values = {
+        name: type(current)(value)
+        if isinstance(current := getattr(objective, name), (int, float, str))
+        and not isinstance(current, bool)
+        else value
+        for name, value in given.items()
+    }
+    return dataclasses.replace(objective, **values)  # type: ignore[type-var]
+
+
+def _coerce(name: str, annotation: str, value: Any) -> Any:
+    """A value from a file or a flag as the type its field has."""
+    kind = annotation.split(" ")[0]
+    if kind == "int":
+        return _integer(name, value, -(2**63))
+    if kind == "float":
+        return _number(name, value, -math.inf, math.inf)
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise UserError(f"`{name}` must be true or false, got {value!r}")
+        return value
+    return str(value)
+
+
+def _integer(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UserError(f"`{name}` must be a whole number, got {value!r}")
+    if value < least:
+        raise UserError(f"`{name}` must be >= {least}, got {value}")
+    return value
+
+
+def _number(name: str, value: Any, least: float, below: float) -> float:
+    if isinstance(value, str):  # YAML reads 1e-4 as text
+        try:
+            value = float(value)
+        except ValueError:
+            raise UserError(f"`{name}` must be a number, got {value!r}") from None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        raise UserError(f"`{name}` must be a number, got {value!r}")
+    if not least <= value < below and not (value == below == math.inf and least == -math.inf):
+        raise UserError(f"`{name}` must be in [{least:g}, {below:g}), got {value}")
+    return float(value)

@@ -1,0 +1,493 @@
+"""One run from its first step to its last: the loop, the checkpoints, the pictures, the finish.
+
+The command line, :func:`wgan.train` and :func:`wgan.iterate` all consume :meth:`Session.records`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import wgan
+from wgan.config import Config
+from wgan.data.base import Source
+from wgan.data.codec import Codec
+from wgan.errors import RunFailedError, UserError
+from wgan.networks import make_critic, make_generator
+from wgan.recipes import Departure, get_recipe
+from wgan.reports.report import Plane, ReportInput, write_report
+from wgan.reports.sheet import sample_sheet
+from wgan.run import Checkpoint, Run
+from wgan.training import TrainState, bind_critic, generate, train
+from wgan.transport.sliced import random_directions, sliced_wasserstein
+from wgan.types import Record
+
+_SHEET = 64  # samples on a sheet
+_JUDGED = 1000  # samples behind a held-out distance
+_DIRECTIONS = 128  # slices of it
+_TENSORBOARD_EVERY = 10  # steps
+_BATCH = 256  # samples generated at a time
+
+
+@dataclass
+class Session:
+    """A run in memory.
+
+    Attributes:
+        run: Its directory.
+        config: What it is.
+        state: Where it stands.
+        source: What it trains on.
+        heldout: What it never trains on.
+        said: Lines for the user: damaged checkpoints, differences that were allowed.
+        deadline: `time.monotonic` value by which the command should be over, or None.
+        started: `time.monotonic` value when the command began.
+        status: running, interrupted, failed or finished.
+    """
+
+    run: Run
+    config: Config
+    state: TrainState
+    source: Source
+    heldout: Source
+    said: list[str] = field(default_factory=list)
+    deadline: float | None = None
+    started: float = field(default_factory=time.monotonic)
+    status: str = "running"
+    _best: float = float("inf")
+    _fixed: tuple[Tensor, Tensor | None] | None = None
+
+    # -- beginnings ------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        config: Config,
+        departures: tuple[Departure, ...],
+        source: Source,
+        *,
+        generator: nn.Module | None = None,
+        critic: nn.Module | None = None,
+    ) -> Session:
+        """A new run: its directory, its card, checkpoint 0 and the first pictures.
+
+        Args:
+            path: The run directory, which must not exist.
+            config: The resolved configuration.
+            departures: Where it departs from the published one.
+            source: All the data; split here.
+            generator, critic: The user's own networks in place of the recipe's.
+        """
+        training, heldout = source.split(config.holdout, config.seed)
+        state = build_state(config, training, generator, critic)
+        own = {
+            role: type(module).__qualname__
+            for role, module in (("generator", generator), ("critic", critic))
+            if module is not None
+        }
+        run = Run.create(
+            path, config.plain(), make_card(config, departures, source, training, heldout, own)
+        )
+        session = cls(run, config, state, training, heldout)
+        session._save()
+        session._picture_real()
+        return session
+
+    @classmethod
+    def resume(
+        cls,
+        run: Run,
+        config: Config,
+        source: Source,
+        *,
+        allow: bool = False,
+        generator: nn.Module | None = None,
+        critic: nn.Module | None = None,
+    ) -> Session:
+        """A run as it stood at its newest good checkpoint.
+
+        Raises:
+            UserError: The data, the versions that matter or the settings differ from the run's, and
+                `allow` is false; another process trains in it.
+        """
+        run.lock()
+        differences = _differences(run, config, source)
+        if differences and not allow:
+            raise UserError(
+                f"{run.path} cannot be resumed exactly: {'; '.join(differences)}. "
+                "Use --allow to go on all the same"
+            )
+        torch.set_num_threads(run.card["machine"]["threads"])
+        checkpoint, damaged = run.latest()
+        training, heldout = source.split(config.holdout, config.seed)
+        state = build_state(config, training, generator, critic)
+        state.load(checkpoint.tensors, checkpoint.plain)
+        run.drop_after(state.step)
+        run.cut_records(state.step)
+        run.config = config.plain()
+        run.card["resumptions"].append(
+            {"step": state.step, "time": _now(), "versions": versions(), "allowed": differences}
+        )
+        run.write_config()
+        run.write_card()
+        session = cls(run, config, state, training, heldout, said=damaged + differences)
+        session._best = checkpoint.plain.get("best", float("inf"))
+        return session
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def records(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
+        """Train to the end of the budget, and yield every record once it is logged.
+
+        Checkpoints and sheets fall on fixed step numbers, so that a resumed run repeats them.
+
+        Args:
+            stop: Asked before every step; true ends the run early and resumably.
+
+        Raises:
+            RunFailedError: Something was not finite, or the disk is full. The last good checkpoint
+                is in place.
+        """
+        from torch.utils.tensorboard import SummaryWriter
+
+        config, state = self.config, self.state
+        steps = config.steps
+
+        def done(state: TrainState) -> bool:
+            late = self.deadline is not None and (time.monotonic() > self.deadline - self.reserve())
+            if late or (steps is not None and state.step >= steps):
+                self.status = "finished"
+                return True
+            return stop()
+
+        self.status = "interrupted"  # unless the loop comes to its own end
+        board = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=state.step + 1)
+        try:
+            for record in train(state, self.source, until=done):
+                step = state.step
+                checkpoint = step % config.checkpoint_every == 0
+                if checkpoint:
+                    record |= self.judge()
+                self.run.log(record)
+                if step % _TENSORBOARD_EVERY == 0:
+                    _to_board(board, record, step)
+                if step % config.sample_every == 0:
+                    self.picture()
+                if checkpoint:
+                    quality = record.get("heldout_sliced_w1")
+                    self._save(quality if isinstance(quality, float) else None)
+                yield record
+        except RunFailedError as error:
+            self.status = "failed"
+            self.run.card |= {"status": self.status, "step": state.step, "reason": str(error)}
+            self.run.write_card()
+            raise
+        finally:
+            board.close()
+            self.run.flush()
+
+    def reserve(self) -> float:
+        """Seconds that the finish is given out of a bounded command."""
+        if self.deadline is None:
+            return 0.0
+        return min(0.2 * (self.deadline - self.started), 12.0)
+
+    def finish(self) -> None:
+        """The last checkpoint, the last pictures, and the report."""
+        if self.state.step not in self.run.steps():
+            self._save()
+        self.run.card |= {"step": self.state.step, "status": self.status}
+        self.run.write_card()
+        self.picture(last=True)
+        self.draw_plane()
+        report([self.run])
+
+    def close(self) -> None:
+        """Free the run directory for others."""
+        self.run.close()
+
+    # -- looking at it ---------------------------------------------------------------------------
+
+    def fixed(self) -> tuple[Tensor, Tensor | None]:
+        """The latents and conditions of every sheet: the same throughout the run."""
+        if self._fixed is None:
+            rng = torch.Generator().manual_seed(self.config.seed + 1)
+            latent = torch.randn(_JUDGED, self.config.hyper.latent, generator=rng)
+            rows = (
+                torch.arange(_JUDGED)
+                if self.source.size is None
+                else _spread(self.source.size, _JUDGED)
+            )
+            condition = self.source.batch(rows).condition
+            self._fixed = (latent, condition)
+        return self._fixed
+
+    def judge(self) -> dict[str, float]:
+        """Distance of the averaged generator's samples to held-out data, by slices.
+
+        ``heldout_sliced_w1``: mean over 128 directions of the 1-D W1 between up to 1,000 samples
+        and as many held-out ones; in the data's own units where they have one scale, else in
+        standardised units. It does not come from the critic, so it compares between runs.
+        """
+        count = _JUDGED if self.heldout.size is None else min(_JUDGED, self.heldout.size)
+        if count < 2:
+            return {}
+        latent, condition = self.fixed()
+        fake = synthesize(
+            self.state.average,
+            latent[:count],
+            None if condition is None else condition[:count],
+            self.state.like,
+        )
+        real = self.heldout.batch(torch.arange(count)).values
+        rng = torch.Generator().manual_seed(self.config.seed + 2)
+        directions = random_directions(rng, _DIRECTIONS, real[0].numel())
+        distance = sliced_wasserstein(fake.flatten(1), real.flatten(1), directions, p=1)
+        scale = self.source.codec.values.scale
+        return {"heldout_sliced_w1": float(distance) * (scale[0] if len(scale) == 1 else 1.0)}
+
+    def picture(self, *, last: bool = False) -> None:
+        """Write the sheet of this step; the last one also as `samples.png`."""
+        latent, condition = self.fixed()
+        count = _SHEET if self.source.codec.kind != "rows" else _JUDGED
+        fake = synthesize(
+            self.state.average,
+            latent[:count],
+            None if condition is None else condition[:count],
+            self.state.like,
+        )
+        own = self.source.codec.decode(fake)
+        real = self._real(count) if self.source.codec.kind == "rows" else None
+        place = self.run.path / "samples" / f"{self.state.step:08d}.png"
+        sample_sheet(own, self.source.codec, path=place, real=real)
+        if last:
+            sample_sheet(own, self.source.codec, path=self.run.path / "samples.png", real=real)
+
+    def draw_plane(self) -> None:
+        """Save samples, data and the critic's level lines, for unconditional data in the plane."""
+        codec = self.source.codec
+        if codec.shape != (2,) or codec.condition or self.state.critic is None:
+            return
+        latent, _ = self.fixed()
+        fake = codec.decode(synthesize(self.state.average, latent, None, self.state.like))
+        real = self._real(_JUDGED)
+        both = np.concatenate([real, fake])
+        low, high = np.quantile(both, [0.01, 0.99], axis=0)
+        margin = 0.25 * (high - low) + 1e-9
+        x, y = (np.linspace(low[j] - margin[j], high[j] + margin[j], 100) for j in range(2))
+        grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+        module = self.state.critic.module.eval()
+        with torch.no_grad():
+            score = bind_critic(module, None)(codec.encode(grid).to(self.state.like)).score
+        module.train()
+        level = score.double().cpu().numpy().reshape(len(y), len(x))
+        self.run.save_arrays(
+            "plane.safetensors", {"real": real, "fake": fake, "x": x, "y": y, "score": level}
+        )
+
+    # -- within ----------------------------------------------------------------------------------
+
+    def _save(self, quality: float | None = None) -> None:
+        best = quality is not None and quality < self._best
+        if quality is not None:
+            self._best = min(self._best, quality)
+        plain = {**self.state.plain(), "best": self._best}
+        tensors = self.state.tensors()
+        _, condition = self.fixed()
+        if condition is not None:  # so that samples can be drawn under them without the data
+            tensors["conditions"] = condition
+        self.run.save(Checkpoint(self.state.step, tensors, plain), best=best)
+
+    def _real(self, count: int) -> NDArray[Any]:
+        size = self.source.size
+        rows = torch.arange(count) if size is None else _spread(size, count)
+        return self.source.codec.decode(self.source.batch(rows).values)
+
+    def _picture_real(self) -> None:
+        count = _SHEET if self.source.codec.kind != "rows" else _JUDGED
+        path = self.run.path / "samples" / "real.png"
+        sample_sheet(self._real(count), self.source.codec, path=path)
+
+
+def report(runs: Sequence[Run], place: Path | None = None) -> Path:
+    """Write the report of one run, or of several on the same data; where it was written.
+
+    Raises:
+        UserError: The runs are on different data.
+    """
+    inputs = []
+    for run in runs:
+        run.flush()
+        plane = run.load_arrays("plane.safetensors")
+        inputs.append(
+            ReportInput(
+                run,
+                run.records(),
+                Plane(**plane) if plane else None,
+                run.load_json("evaluation.json"),
+            )
+        )
+    if place is None:
+        place = runs[0].path / "report.html" if len(runs) == 1 else Path("report.html")
+    write_report(place, inputs)
+    return place
+
+
+# -- building --------------------------------------------------------------------------------------
+
+
+def build_state(
+    config: Config,
+    source: Source,
+    generator: nn.Module | None = None,
+    critic: nn.Module | None = None,
+) -> TrainState:
+    """The players and their optimizers before the first step.
+
+    Networks are initialised from the seed, each from a stream of its own.
+    """
+    shapes, hyper = config.shapes(source), config.hyper
+    if generator is None:
+        generator = make_generator(
+            str(hyper.generator), config.network_spec("generator"), shapes, config.seed * 2 + 1
+        )
+    if critic is None and config.objective.uses_critic:
+        critic = make_critic(
+            str(hyper.critic),
+            config.network_spec("critic"),
+            shapes,
+            config.seed * 2 + 2,
+            hyper.features,
+        )
+    device = torch.device(config.device)
+    return TrainState.create(
+        config.method(), generator.to(device), critic and critic.to(device), source
+    )
+
+
+@torch.no_grad()
+def synthesize(
+    generator: nn.Module, latent: Tensor, condition: Tensor | None, like: Tensor
+) -> Tensor:
+    """Samples in training units on the CPU, generated in evaluation mode, a batch at a time."""
+    training = generator.training
+    generator.eval()
+    parts = [
+        generate(
+            generator,
+            latent[i : i + _BATCH].to(like),
+            None if condition is None else condition[i : i + _BATCH].to(like),
+        )
+        .float()
+        .cpu()
+        for i in range(0, len(latent), _BATCH)
+    ]
+    generator.train(training)
+    return torch.cat(parts)
+
+
+def make_card(
+    config: Config,
+    departures: tuple[Departure, ...],
+    source: Source,
+    training: Source,
+    heldout: Source,
+    own: Mapping[str, str],
+) -> dict[str, Any]:
+    """What a run is: enough to sample it, judge it and refuse what does not fit it."""
+    recipe = get_recipe(config.recipe)
+    return {
+        "created": _now(),
+        "recipe": {
+            "name": recipe.name,
+            "title": recipe.title,
+            "source": recipe.source,
+            "year": recipe.year,
+        },
+        "meaning": config.objective.meaning,
+        "estimate": config.objective.estimate,
+        "departures": [
+            {"field": d.field, "published": d.published, "value": d.value, "reason": d.reason}
+            for d in departures
+        ],
+        "own_networks": dict(own),
+        "data": {
+            "name": source.name,
+            "fingerprint": source.fingerprint,
+            "size": source.size,
+            "shape": list(source.codec.own_shape),
+            **source.describe(),
+        },
+        "codec": source.codec.to_json(),
+        "split": {"train": training.size, "heldout": heldout.size, "seed": config.seed},
+        "versions": versions(),
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "device": (torch.cuda.get_device_name() if config.device == "cuda" else "cpu"),
+        },
+        "resumptions": [],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {
+        "wgan": wgan.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def codec_of(run: Run) -> Codec:
+    """The codec that a run's card holds."""
+    return Codec.from_json(run.card["codec"])
+
+
+def _differences(run: Run, config: Config, source: Source) -> list[str]:
+    """What would keep a resumed run from repeating the original, in words."""
+    found = []
+    if run.card["data"]["fingerprint"] != source.fingerprint:
+        found.append("the data has changed since the run began")
+    for name in ("wgan", "torch"):
+        old, new = run.card["versions"][name], versions()[name]
+        if old != new:
+            found.append(f"{name} was {old} and is {new}")
+    free = ("steps", "seconds", "device", "data")
+    new_plain = config.plain()
+    for key in sorted(run.config.keys() | new_plain.keys()):
+        old_value, new_value = run.config.get(key), new_plain.get(key)
+        if key not in free and old_value != new_value:
+            found.append(f"`{key}` was {old_value} and is {new_value}")
+    return found
+
+
+def _spread(size: int, count: int) -> Tensor:
+    """`count` row numbers spread evenly over `size` rows, repeating where there are fewer."""
+    if count > size:
+        return torch.arange(count) % size
+    return torch.arange(count) * size // count
+
+
+def _to_board(board: Any, record: Record, step: int) -> None:
+    for name, value in record.items():
+        if name != "step" and isinstance(value, (int, float)):
+            board.add_scalar(name, value, step)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
