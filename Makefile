@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 TORCH ?= $(if $(shell nvidia-smi -L 2>/dev/null),torch===2.13.0,torch==2.13.0)
 BUILD := $(shell printf '%s' '$(TORCH)' | cksum | cut -d ' ' -f 1)
 
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 .PHONY: help train test lint types imports unit docs clean
 

@@ -1,0 +1,66 @@
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from wgan.errors import UnknownNameError, UserError
+from wgan.networks import NORMS, NetworkSpec, Shapes, make_critic, make_generator
+
+SHAPES = [(1, 8, 8), (3, 28, 28), (3, 100, 60), (1, 24, 24, 25), (2, 64)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("network", ["mlp", "dcgan", "dcgan-constant"])
+def test_any_shape_norm_and_condition(network: str, shape: tuple[int, ...]) -> None:
+    for norm, condition in itertools.product(NORMS, (0, 2)):
+        shapes, spec = Shapes(shape, 5, condition, bounded=True), NetworkSpec(4, 2, norm)
+        given = torch.randn(3, condition) if condition else None
+        samples = make_generator(network, spec, shapes, 0)(torch.randn(3, 5), given)
+        assert samples.shape == (3, *shape)
+        assert samples.abs().max() <= 1
+        scores = make_critic(network, spec, shapes, 0, features=7)(samples, given)
+        assert scores.score.shape == (3,)
+        assert scores.features.shape == (3, 7)
+
+
+def test_condition_reaches_both_players() -> None:
+    shapes, spec = Shapes((1, 8, 8), 5, 1), NetworkSpec(8, 2)
+    latent, values = torch.randn(1, 5), torch.randn(1, 1, 8, 8)
+    for network in ("mlp", "dcgan"):
+        generator = make_generator(network, spec, shapes, 0)
+        critic = make_critic(network, spec, shapes, 0)
+        low, high = torch.zeros(1, 1), torch.ones(1, 1)
+        assert not torch.equal(generator(latent, low), generator(latent, high))
+        assert not torch.equal(critic(values, low).score, critic(values, high).score)
+
+
+def test_seed_decides_the_weights_and_leaves_the_global_generator_alone() -> None:
+    shapes, spec = Shapes((2,), 4), NetworkSpec(8, 2)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first, again, other = (make_generator("mlp", spec, shapes, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    weights = [next(iter(module.parameters())) for module in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_dcgan_has_the_published_layers_at_64() -> None:
+    """martinarjovsky/WassersteinGAN: 512, 256, 128, 64 filters, four doublings from 4 x 4."""
+    shapes = Shapes((3, 64, 64), 100, bounded=True)
+    generator = make_generator("dcgan", NetworkSpec(64, norm="batch"), shapes, 0)
+    layers = [m for m in generator.modules() if isinstance(m, nn.ConvTranspose2d)]
+    assert [m.in_channels for m in layers] == [512, 256, 128, 64]
+    assert [m.out_channels for m in layers] == [256, 128, 64, 3]
+    constant = make_critic("dcgan-constant", NetworkSpec(64), shapes, 0)
+    assert [m.out_channels for m in constant.modules() if isinstance(m, nn.Conv2d)] == [64] * 4
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(UserError, match="use --network mlp"):
+        make_critic("dcgan", NetworkSpec(), Shapes((4,)), 0)
+    with pytest.raises(UnknownNameError, match="Did you mean 'dcgan'"):
+        make_generator("dcgam", NetworkSpec(), Shapes((1, 8, 8)), 0)
+    with pytest.raises(UserError, match="`width` must be >= 1, got 0"):
+        NetworkSpec(0)

@@ -1,0 +1,187 @@
+"""The loop on tiny networks: what it computes, what it refuses, and that it resumes to the bit."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wgan.constraints import GradientPenalty, WeightClipping
+from wgan.data.base import Source
+from wgan.data.synthetic import Gaussians8
+from wgan.errors import NonFiniteError, UserError
+from wgan.networks import NetworkSpec, Shapes, make_critic, make_generator
+from wgan.objectives import Standard, Wasserstein
+from wgan.training import Method, OptimizerSpec, TrainState, train
+from wgan.types import Batch, Record
+
+ADAM = OptimizerSpec("adam", 1e-3, 0.5, 0.9)
+METHOD = Method(
+    Wasserstein(), ADAM, ADAM, (GradientPenalty(1.0),), 16, 16, latent=2, n_critic=2, average=0.9
+)
+
+
+def make_state(method: Method, source: Source, norm: str = "none") -> TrainState:
+    shapes, spec = Shapes((2,), method.latent), NetworkSpec(8, 2, norm)
+    return TrainState.create(
+        method,
+        make_generator("mlp", spec, shapes, 1),
+        make_critic("mlp", NetworkSpec(8, 2), shapes, 2),
+        source,
+    )
+
+
+@pytest.fixture
+def source() -> Source:
+    return Gaussians8(0)
+
+
+def untimed(records: list[Record]) -> list[Record]:
+    return [{k: v for k, v in r.items() if not k.endswith("_seconds")} for r in records]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop", "sgd"])
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_resume_is_bitwise(source: Source, optimizer: str, norm: str) -> None:
+    spec = OptimizerSpec(optimizer, 1e-3, 0.5, 0.9)
+    method = replace(METHOD, generator_optimizer=spec, critic_optimizer=spec)
+    whole = make_state(method, source, norm)
+    records = list(train(whole, source, until=8))
+
+    first = make_state(method, source, norm)
+    head = list(train(first, source, until=4))
+    saved = {name: tensor.clone() for name, tensor in first.tensors().items()}, first.plain()
+    second = make_state(method, source, norm)
+    second.load(*saved)
+    tail = list(train(second, source, until=8))
+
+    assert untimed(head + tail) == untimed(records)
+    expected, got = whole.tensors(), second.tensors()
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_one_clipped_step_by_hand(source: Source) -> None:
+    """A linear critic and SGD: Algorithm 1's update is w + lr (mean x - mean y), clipped."""
+    sgd = OptimizerSpec("sgd", 0.1)
+    method = replace(
+        METHOD,
+        generator_optimizer=sgd,
+        critic_optimizer=sgd,
+        constraints=(WeightClipping(0.05),),
+        n_critic=1,
+        average=0.0,
+    )
+    critic = nn.Linear(2, 1, bias=False)
+    nn.init.constant_(critic.weight, 0.01)
+    generator = nn.Linear(2, 2, bias=False)
+    nn.init.eye_(generator.weight)
+    state = TrainState.create(method, generator, critic, source)
+    latent = torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
+    real = source.batch(torch.arange(16)).values
+    (record,) = train(state, source, until=1)
+    moved = 0.01 + 0.1 * (real.mean(0) - latent.mean(0))
+    torch.testing.assert_close(critic.weight.detach()[0], moved.clamp(-0.05, 0.05))
+    gap = (0.01 * (real.mean(0) - latent.mean(0))).sum()
+    assert record["wasserstein_estimate"] == pytest.approx(float(gap), rel=1e-4)
+    assert record["critic_loss"] == pytest.approx(-float(gap), rel=1e-4)
+
+
+def test_the_average_follows_the_generator(source: Source) -> None:
+    state = make_state(replace(METHOD, average=0.5), source)
+    before = next(state.average.parameters()).clone()
+    list(train(state, source, until=1))
+    now = next(state.generator.module.parameters()).detach()
+    decay = (1 + 1) / (10 + 1)  # the early decay is smaller than 0.5
+    torch.testing.assert_close(next(state.average.parameters()), decay * before + (1 - decay) * now)
+
+
+def test_training_approaches_a_displaced_gaussian() -> None:
+    """A linear generator must learn the mean (1, -1) of a Gaussian; from 1.41 away to below 0.2."""
+
+    class Displaced(Gaussians8):
+        def batch(self, indices: Tensor) -> Batch:
+            noise = torch.randn(
+                len(indices), 2, generator=torch.Generator().manual_seed(int(indices[0]))
+            )
+            return Batch(noise * 0.5 + torch.tensor([1.0, -1.0]))
+
+    source = Displaced(0)
+    method = replace(METHOD, batch_size=64, generator_batch_size=64, n_critic=3)
+    fast = OptimizerSpec("adam", 5e-3, 0.0, 0.9)
+    state = make_state(replace(method, generator_optimizer=fast, critic_optimizer=fast), source)
+    list(train(state, source, until=300))
+    with torch.no_grad():
+        mean = state.average(torch.randn(4000, 2, generator=state.rng)).mean(0)
+    assert float((mean - torch.tensor([1.0, -1.0])).norm()) < 0.2
+
+
+def test_warmup_of_the_released_code(source: Source) -> None:
+    method = replace(METHOD, warmup=True, n_critic=5)
+    assert [method.critic_batches(s) for s in (1, 25, 26, 500, 501, 502)] == [
+        *(100, 100, 5, 5, 100, 5)
+    ]
+
+
+def test_a_term_that_is_not_finite_stops_before_the_update(source: Source) -> None:
+    class Broken(Gaussians8):
+        def batch(self, indices: Tensor) -> Batch:
+            values = super().batch(indices).values
+            return Batch(values * (float("nan") if int(indices[0]) >= 48 * 3 else 1.0))
+
+    broken = Broken(0)
+    state = make_state(METHOD, broken)
+    seen = []
+    good: dict[str, Tensor] = {}
+
+    def run() -> None:
+        for record in train(state, broken, until=10):
+            seen.append(record)
+            assert state.critic is not None
+            good.update({k: v.clone() for k, v in state.critic.module.state_dict().items()})
+
+    with pytest.raises(NonFiniteError, match=r"`critic_loss` is not finite at step 4") as caught:
+        run()
+    assert (len(seen), caught.value.step) == (3, 4)
+    assert state.critic is not None
+    assert all(torch.equal(v, good[k]) for k, v in state.critic.module.state_dict().items())
+
+
+def test_schedules() -> None:
+    linear, cosine = (replace(ADAM, lr=1.0, schedule=name) for name in ("linear", "cosine"))
+    assert [linear.rate(s, 10) for s in (1, 6, 11)] == pytest.approx([1, 0.5, 0])
+    assert [cosine.rate(s, 10) for s in (1, 6, 11)] == pytest.approx([1, 0.5, 0])
+    with pytest.raises(UserError, match="give --steps"):
+        linear.rate(1, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_critic": 0}, "`n_critic` must be >= 1, got 0"),
+        ({"batch_size": 0}, "`batch_size` must be >= 1, got 0"),
+        ({"average": 1.0}, r"`average` must be in \[0, 1\), got 1.0"),
+        ({"clip_norm": 0.0}, "`clip_norm` must be > 0"),
+    ],
+)
+def test_ranges(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        replace(METHOD, **change)
+    with pytest.raises(UserError, match="`lr` must be > 0"):
+        OptimizerSpec("adam", 0.0)
+
+
+def test_batch_norm_under_a_per_sample_penalty_is_refused(source: Source) -> None:
+    critic = make_critic("mlp", NetworkSpec(8, 2, "batch"), Shapes((2,)), 0)
+    generator = make_generator("mlp", NetworkSpec(8, 2), Shapes((2,), 2), 0)
+    with pytest.raises(UserError, match=r"body\.2.*normalises over the batch"):
+        TrainState.create(METHOD, generator, critic, source)
+
+
+def test_the_standard_gan_records_its_js_estimate(source: Source) -> None:
+    state = make_state(replace(METHOD, objective=Standard(), constraints=()), source)
+    (record,) = train(state, source, until=1)
+    js, loss = record["js_estimate"], record["critic_loss"]
+    assert isinstance(loss, float)
+    assert js == pytest.approx(0.6931472 - loss / 2, abs=1e-6)
