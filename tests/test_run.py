@@ -1,7 +1,9 @@
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ from wgan.run import FORMAT, Checkpoint, DamagedError, Run, next_path
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    return Run.create(tmp_path / "run", {"seed": 0}, {"name": "test"})
+def run(tmp_path: Path) -> Iterator[Run]:
+    with contextlib.closing(Run.create(tmp_path / "run", {"seed": 0}, {"name": "test"})) as run:
+        yield run
 
 
 def checkpoint(step: int) -> Checkpoint:
