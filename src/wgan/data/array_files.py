@@ -91,7 +91,7 @@ def _is_idx(magic: bytes) -> bool:
 def open_idx(path: Path) -> Rows:
     """An IDX file, memory-mapped; held in memory if it is a `.gz`."""
     with _readable(path, "an IDX file"):
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             magic = file.read(4)
             if not _is_idx(magic):
                 raise ValueError("it does not begin with the mark of IDX")
@@ -100,7 +100,7 @@ def open_idx(path: Path) -> Rows:
                 raise ValueError("it is cut short")
             dtype = np.dtype(_IDX_DTYPES[magic[2]])
             shape = tuple(int(n) for n in np.frombuffer(axes, dtype=">u4"))
-            if path.suffix != ".gz":
+            if path.suffix.lower() != ".gz":
                 return np.memmap(path, dtype, mode="r", offset=4 + len(axes), shape=shape)
             promised = math.prod(shape) * dtype.itemsize
             content = file.read(promised + 1)
@@ -154,7 +154,9 @@ def open_hdf5(path: Path, options: DataOptions, progress: Progress | None = None
         dataset = found[key]
         conditions = {name: found[name][...] for name in options.condition or ()}
         if dataset.nbytes <= IN_MEMORY_BYTES:
-            return Opened(dataset[...], conditions)
+            rows = dataset[...]
+            file.close()
+            return Opened(rows, conditions)
     if dataset.chunks is None:
         return Opened(_DatasetRows(dataset), conditions)
 

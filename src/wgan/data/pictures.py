@@ -57,12 +57,12 @@ class FolderAlbum:
                     continue
                 file = Path(folder, name)
                 if file.suffix.lower() in extensions:
-                    found.append((file.relative_to(path).as_posix(), file.stat()))
+                    found.append((file.relative_to(path).as_posix(), _stamp(file)))
                 else:
                     self.ignored += 1
         found.sort(key=lambda item: item[0])
         self.names = [name for name, _ in found]
-        self.stamps = [[state.st_size, state.st_mtime_ns] for _, state in found]
+        self.stamps = [stamp for _, stamp in found]
 
     def open(self, name: str) -> IO[bytes]:
         return (self._path / name).open("rb")
@@ -94,6 +94,14 @@ class ZipAlbum:
         if member.file_size > MEMBER_BYTES:
             raise ValueError(f"declares {member.file_size} bytes, more than {MEMBER_BYTES}")
         return io.BytesIO(self._archive.read(member))
+
+
+def _stamp(file: Path) -> list[int]:
+    try:
+        state = file.stat()
+    except OSError:  # a link to nowhere: reading it will say so
+        return []
+    return [state.st_size, state.st_mtime_ns]
 
 
 def _unreadable(error: OSError) -> None:
