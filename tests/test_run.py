@@ -37,7 +37,7 @@ def damage(path: Path, how: str) -> None:
 def test_a_checkpoint_comes_back(run: Run) -> None:
     run.save(checkpoint(5))
     found, said = run.latest()
-    assert (found.step, found.plain, said) == (5, {"drawn": 10}, [])
+    assert (found.step, found.plain, said) == (5, {"step": 5, "drawn": 10}, [])
     assert torch.equal(found.tensors["w"], torch.full((3,), 5.0))
 
 

@@ -56,7 +56,7 @@ class Checkpoint:
     Attributes:
         step: Generator updates made.
         tensors: By name.
-        plain: Everything that is not a tensor.
+        plain: Everything that is not a tensor, the step among it.
     """
 
     step: int
@@ -310,7 +310,7 @@ class Run:
             tensors = load_tensors(content["tensors.safetensors"])
         except SafetensorError as error:
             raise DamagedError(f"checkpoint {place} is damaged: {error}") from None
-        return Checkpoint(plain.pop("step"), tensors, plain)
+        return Checkpoint(plain["step"], tensors, plain)
 
     def latest(self) -> tuple[Checkpoint, list[str]]:
         """The newest good checkpoint, and one line for each newer one that is damaged.

@@ -64,3 +64,16 @@ def test_mistakes_are_named() -> None:
         make_generator("dcgam", NetworkSpec(), Shapes((1, 8, 8)), 0)
     with pytest.raises(UserError, match="`width` must be >= 1, got 0"):
         NetworkSpec(0)
+
+
+@pytest.mark.parametrize(("network", "power"), [("autoencoder", 1), ("autoencoder-l2", 2)])
+@pytest.mark.parametrize("shape", [(3,), (1, 16, 20)], ids=str)
+def test_an_autoencoding_critic_scores_the_error_of_its_own_reconstruction(
+    network: str, power: int, shape: tuple[int, ...]
+) -> None:
+    critic = make_critic(network, NetworkSpec(4, 1), Shapes(shape), 0, features=5)
+    values = torch.randn(6, *shape)
+    score, code = critic(values)
+    assert code.shape == (6, 5)
+    error = (values - critic.decoder(code)).abs().pow(power)
+    torch.testing.assert_close(score, error.flatten(1).mean(1))

@@ -1,7 +1,8 @@
 """Networks built from the data's shape, by name.
 
 `dcgan` has batch norm in its published form; `dcgan-constant` is the same with one number of
-filters throughout and, as published, no batch norm.
+filters throughout and, as published, no batch norm. `autoencoder` (mean absolute error) and
+`autoencoder-l2` (mean squared error) are critics that score by reconstruction.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from wgan.errors import UnknownNameError
+from wgan.networks.autoencoder import autoencoder_critic
 from wgan.networks.base import NORMS, CriticNetwork, Generator, NetworkSpec, Shapes
 from wgan.networks.dcgan import dcgan_critic, dcgan_generator
 from wgan.networks.mlp import mlp_critic, mlp_generator
@@ -36,6 +38,8 @@ CRITICS: dict[str, CriticBuilder] = {
     "mlp": mlp_critic,
     "dcgan": dcgan_critic,
     "dcgan-constant": partial(dcgan_critic, constant=True),
+    "autoencoder": autoencoder_critic,
+    "autoencoder-l2": partial(autoencoder_critic, power=2),
 }
 
 

@@ -1,0 +1,169 @@
+"""The library as a notebook uses it, on runs of a few steps."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import wgan
+from wgan.errors import UserError
+from wgan.run import Run
+
+TINY: dict[str, Any] = {"width": 16, "depth": 2, "batch_size": 16, "n_critic": 1, "latent": 4}
+
+
+def untimed(records: list[wgan.Record]) -> list[wgan.Record]:
+    return [{k: v for k, v in r.items() if not k.endswith("_seconds")} for r in records]
+
+
+def newest(path: Path) -> dict[str, Tensor]:
+    return Run.open(path).latest()[0].tensors
+
+
+@pytest.mark.parametrize("recipe", ["wgan", "wgan-gp", "wgan-lp", "gan", "gan-ns"])
+def test_resume_equals_never_having_stopped(tmp_path: Path, recipe: str) -> None:
+    settings = {**TINY, "recipe": recipe, "checkpoint_every": 4, "sample_every": 100}
+    whole = wgan.train("gaussians8", out=tmp_path / "whole", steps=12, **settings)
+
+    for record in wgan.iterate("gaussians8", out=tmp_path / "cut", steps=12, **settings):
+        if record["step"] == 7:
+            break
+    wgan.resume(tmp_path / "cut")
+    wgan.train("gaussians8", out=tmp_path / "two", steps=6, **settings)
+    wgan.resume(tmp_path / "two", steps=12)
+
+    for name in ("cut", "two"):
+        assert untimed(wgan.load(tmp_path / name).records) == untimed(whole.records)
+        expected, got = newest(tmp_path / "whole"), newest(tmp_path / name)
+        assert expected.keys() == got.keys()
+        assert all(torch.equal(expected[k], got[k]) for k in expected)
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
+    runs = [
+        wgan.train("digits", out=tmp_path / name, steps=3, seed=seed, **TINY)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    samples = [run.sample(5, seed=3) for run in runs]
+    assert untimed(runs[0].records) == untimed(runs[1].records)
+    assert (samples[0] == samples[1]).all()
+    assert (samples[0] != samples[2]).any()
+
+
+def test_samples_are_in_the_datas_own_units(tmp_path: Path) -> None:
+    run = wgan.train("digits", out=tmp_path / "run", steps=2, **TINY)
+    samples = run.sample(40, seed=1)
+    assert samples.shape == (40, 8, 8)
+    assert samples.dtype == np.uint8
+    assert samples.max() <= 16
+    assert (samples == run.sample(40, seed=1)).all()
+    assert (samples != run.sample(40, seed=2)).any()
+    assert (samples != run.sample(40, seed=1, raw=True)).any()
+    assert [r["step"] for r in run.records] == [1, 2]
+
+
+def test_arrays_of_any_shape(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((5,), (6, 7), (3, 8, 8), (4, 5, 6)):
+        data = rng.normal(3.0, 2.0, (50, *shape)).astype(np.float32)
+        out = tmp_path / "x".join(map(str, shape))
+        run = wgan.train(data, out=out, steps=2, network="mlp", **TINY)
+        samples = run.sample(4)
+        assert samples.shape == (4, *shape)
+        assert samples.dtype == np.float32
+        with pytest.raises(UserError, match="in memory"):
+            wgan.resume(out)
+        assert wgan.resume(out, steps=3, data=data).step == 3
+        with pytest.raises(UserError, match="the data has changed"):
+            wgan.resume(out, steps=4, data=data + 1)
+
+
+def test_a_conditional_generator_learns_the_known_conditional_mean(tmp_path: Path) -> None:
+    """x given c is N(c, 0.1^2) with c uniform on [-1, 1]: the samples' mean must follow c."""
+    rng = np.random.default_rng(0)
+    condition = rng.uniform(-1, 1, 4000).astype(np.float32)
+    data = (condition + 0.1 * rng.normal(size=4000)).astype(np.float32)[:, None]
+    run = wgan.train(
+        data,
+        condition=condition,
+        out=tmp_path / "run",
+        steps=400,
+        width=32,
+        depth=2,
+        batch_size=128,
+        latent=4,
+        average=0.98,
+        lr=2e-3,
+    )
+    name = run.codec.condition[0]
+    for value in (-0.8, 0.0, 0.8):
+        samples = run.sample(2000, given={name: value})
+        assert samples.mean() == pytest.approx(value, abs=0.12)
+        assert samples.std() < 0.3
+    assert run.sample(2000).std() == pytest.approx(data.std(), abs=0.12)
+    with pytest.raises(UserError, match="unknown condition"):
+        run.sample(2, given={"other": 1.0})
+    with pytest.raises(UserError, match="must be finite"):
+        run.sample(2, given={name: float("nan")})
+
+
+class OwnGenerator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return self.layer(latent)  # type: ignore[no-any-return]
+
+
+def test_own_modules(tmp_path: Path) -> None:
+    settings = {"out": tmp_path / "run", "steps": 3, **TINY}
+    critic = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
+    run = wgan.train("gaussians8", generator=OwnGenerator(), critic=critic, **settings)
+    assert run.sample(3).shape == (3, 2)
+    with pytest.raises(UserError, match="has its own generator"):
+        wgan.load(tmp_path / "run")
+    again = wgan.load(tmp_path / "run", generator=OwnGenerator(), critic=critic)
+    assert (again.sample(3) == run.sample(3)).all()
+
+
+def test_a_run_can_be_repeated_from_its_config(tmp_path: Path) -> None:
+    from wgan.config import read_config
+
+    first = wgan.train("digits", out=tmp_path / "a", steps=3, constraints=_weight(5.0), **TINY)
+    given = read_config(tmp_path / "a" / "config.yaml")
+    again = wgan.train(given.pop("data"), out=tmp_path / "b", **given)
+    assert untimed(first.records) == untimed(again.records)
+    config = [(tmp_path / name / "config.yaml").read_text() for name in "ab"]
+    assert config[0] == config[1]
+
+
+def _weight(value: float) -> dict[str, dict[str, float]]:
+    return {"gradient-penalty": {"weight": value}}
+
+
+def test_evaluate_compares_with_the_runs_own_data(tmp_path: Path) -> None:
+    run = wgan.train("digits", out=tmp_path / "run", steps=2, **TINY)
+    evaluation = run.evaluate(n=200)
+    accuracy = evaluation["nearest_neighbour_accuracy"]
+    assert accuracy.value > 0.9  # two steps: anyone can tell
+    assert accuracy.floor is not None
+    assert accuracy.floor < 0.65
+    with pytest.raises(UserError, match="cannot be compared"):
+        run.evaluate("gaussians8")
+
+
+def test_damage_and_mistakes_leave_the_run_alone(tmp_path: Path) -> None:
+    wgan.train("gaussians8", out=tmp_path / "run", steps=4, checkpoint_every=2, **TINY)
+    newest_file = tmp_path / "run" / "checkpoints" / "00000004" / "tensors.safetensors"
+    newest_file.write_bytes(newest_file.read_bytes()[:-10])
+    trained = wgan.load(tmp_path / "run")
+    assert trained.step == 2
+    assert "is damaged" in trained.said[0]
+    with pytest.raises(UserError, match="exists; choose another --out"):
+        wgan.train("gaussians8", out=tmp_path / "run", steps=1, **TINY)
+    with pytest.raises(UserError, match="`n` must be >= 1"):
+        trained.sample(0)
