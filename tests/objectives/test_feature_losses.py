@@ -220,6 +220,25 @@ def test_gaussian_mmd_is_flat_below_zero() -> None:
     assert gradient.abs().max() == 0
 
 
+def test_gaussian_mmd_has_a_bounded_slope_where_it_leaves_zero() -> None:
+    real = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    objective = GaussianMmd((1.0,), rank_weight=0)
+
+    def estimate(shift: float) -> float:
+        loss, _ = objective.critic_loss(identity, real, [real + shift], Draw(), {}, 1)
+        return loss.terms["mmd2"].item()
+
+    low, high = 0.0, 5.0
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if estimate(middle) <= 0 else (low, middle)
+    assert 0 < estimate(high) < 1e-12
+    fake = (real + high).requires_grad_()
+    loss, _ = objective.generator_loss(identity, real, [fake], Draw(), {}, 1)
+    (gradient,) = torch.autograd.grad(loss.value, fake)
+    assert 0 < gradient.abs().max() < 5_000
+
+
 def test_energy_agrees_with_scipy_on_the_biased_form() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=6), rng.normal(1, 2, size=6)
