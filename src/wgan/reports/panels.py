@@ -137,7 +137,7 @@ def _scatter(rows: Floats, codec: Codec, real: Floats | None) -> bytes:
     if codec.columns:
         axes.set(xlabel=codec.columns[0], ylabel=codec.columns[1])
     else:
-        axes.set_aspect("equal", adjustable="datalim")
+        axes.set_aspect("equal", adjustable="box")
     return png(figure)
 
 

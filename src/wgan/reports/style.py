@@ -75,7 +75,8 @@ def svg(figure: Figure, title: str) -> str:
     """The figure as an inline ``<svg>`` element whose colours and fonts are the page's.
 
     Text stays text, the background is left out, the colours in `VARIABLES` become CSS variables
-    with the colour itself as the fallback, and only ids that something refers to are kept.
+    with the colour itself as the fallback, coordinates have two decimals, and only
+    ids that something refers to are kept.
 
     Args:
         figure: What to draw.
@@ -95,6 +96,7 @@ def svg(figure: Figure, title: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", text[opening.end() :], flags=re.DOTALL)
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', body))
     body = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", body)
+    body = re.sub(r' d="[^"]+"', lambda m: re.sub(r"(\.\d\d)\d+", r"\1", m[0]), body)
     body = re.sub(
         "|".join(VARIABLES), lambda m: f"var({VARIABLES[m[0]]}, {m[0]})", body, flags=re.IGNORECASE
     )
