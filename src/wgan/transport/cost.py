@@ -75,7 +75,9 @@ def cost_matrix(x: Any, y: Any, cost: Cost = "euclidean") -> NDArray[np.float64]
     """
     if cost not in COSTS:
         raise UnknownNameError("cost", cost, COSTS)
-    x, y = as_points(x, "x"), as_points(y, "y")
+    same = x is y
+    x = as_points(x, "x")
+    y = x if same else as_points(y, "y")
     if x.shape[1] != y.shape[1]:
         raise UserError(
             f"`x` and `y` must have equal dimensions, got {x.shape[1]} and {y.shape[1]}"
@@ -96,7 +98,8 @@ def cost_matrix(x: Any, y: Any, cost: Cost = "euclidean") -> NDArray[np.float64]
 def _squared_by_product(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """``|x|^2 + |y|^2 - 2 x.y`` about the mean of `y`, mended where it cancels."""
     centre = y.mean(axis=0)
-    x, y = x - centre, y - centre
+    # One array for both where they are one: numpy then does half of the product.
+    x, y = (x - centre,) * 2 if x is y else (x - centre, y - centre)
     norms = np.einsum("nd,nd->n", x, x)[:, None] + np.einsum("md,md->m", y, y)
     squared = x @ y.T
     squared *= -2
