@@ -21,13 +21,16 @@ from wgan.data import open_source
 from wgan.data.base import Source
 from wgan.data.codec import Codec
 from wgan.errors import UnknownNameError, UserError
-from wgan.metrics.evaluate import Evaluation
 from wgan.metrics.evaluate import evaluate as judge_samples
-from wgan.metrics.features import FeatureSpace
+from wgan.metrics.evaluation import Evaluation
+from wgan.metrics.features import feature_space
+from wgan.metrics.modes import KnownModes
 from wgan.recipes import Departure
 from wgan.run import Run, next_path
 from wgan.session import Session, build_state, codec_of, synthesize
 from wgan.types import Record
+
+_JUDGED = 2_000  # samples of each that an evaluation takes by itself
 
 Data = str | os.PathLike[str] | NDArray[Any] | Tensor | Source
 Given = Mapping[str, float | Sequence[float] | NDArray[Any]]
@@ -207,7 +210,7 @@ class Trained:
         *,
         n: int | None = None,
         seed: int = 0,
-        features: FeatureSpace | None = None,
+        features: str | None = None,
     ) -> Evaluation:
         """Judge samples against data by numbers that do not come from the critic.
 
@@ -215,24 +218,30 @@ class Trained:
             data: What to compare with; None: what the run was trained on.
             n: Samples of each; None: as many as the data has, at most 2,000.
             seed: Of the samples.
-            features: Where Frechet and kernel distances are taken; None: raw numbers.
+            features: Where Frechet and kernel distances are taken: ``raw``, ``pca:K``, a weights
+                file, or ``module:function``; None: chosen by the samples' length.
         """
         source, training, heldout = self._sources(data)
-        limit = 2_000 if source.size is None else source.size
-        count = min(limit, 2_000) if n is None else n
-        if count < 2:
-            raise UserError(f"`n` must be >= 2, got {count}")
+        limit = _JUDGED if source.size is None else source.size
+        count = min(limit, _JUDGED) if n is None else n
         if count > limit and source.size is not None:
             raise UserError(f"`n` is {count} and the data has {limit} samples")
+        reference = _own(source, count)
+        scale = self._metric_scale()
+        space = feature_space(
+            features, reference, scale=scale, low=self.codec.low, high=self.codec.high
+        )
         return judge_samples(
             self.sample(count, seed=seed),
-            _own(source, count),
-            train=None if training is None else _own(training, 5_000),
-            heldout=None if heldout is None else _own(heldout, 2_000),
+            reference,
+            train=_own(training, 5_000) if training else None,
+            heldout=_own(heldout, _JUDGED) if heldout else None,
+            more_real=_own(heldout, count) if source.size is None and heldout else None,
             reference_name=source.name,
-            features=features,
-            modes=source if hasattr(source, "modes") else None,
-            scale=self._metric_scale(),
+            unit="pixel levels" if self.codec.dtype == "uint8" else "the data's units",
+            scale=scale,
+            features=space,
+            modes=source if isinstance(source, KnownModes) else None,
             seed=seed,
         )
 
@@ -256,7 +265,8 @@ class Trained:
             )
         if source.fingerprint != self.run.card["data"]["fingerprint"]:
             return source, None, None
-        return (source, *source.split(self.config.holdout, self.config.seed))
+        training, heldout = source.split(self.config.holdout, self.config.seed)
+        return source, training, heldout if heldout.size is None or heldout.size > 1 else None
 
     def _condition(self, n: int, rng: torch.Generator, given: Given | None) -> Tensor | None:
         names = self.codec.condition
@@ -391,7 +401,7 @@ class _Shaped:
     def describe(self) -> dict[str, Any]:
         return {}
 
-    def split(self, holdout: float, seed: int) -> Any:
+    def split(self, holdout: float, seed: int) -> tuple[Source, Source]:
         raise AssertionError("there is no data")
 
 
@@ -404,5 +414,5 @@ def _own(source: Source, count: int) -> NDArray[Any]:
         rows = torch.arange(count) * source.size // max(count, 1)
     if not len(rows):
         return np.empty((0, *source.codec.own_shape))
-    parts = [source.codec.decode(source.batch(part).values) for part in rows.split(1024)]
+    parts = [source.codec.decode(source.batch(part).values) for part in torch.split(rows, 1024)]
     return np.concatenate(parts)

@@ -36,7 +36,7 @@ from wgan.training import Method, OptimizerSpec
 
 _BOTH = {
     "lr": ("generator_lr", "critic_lr"),
-    "network": ("generator", "critic"),
+    "network": ("generator_network", "critic_network"),
 }
 """Settings that stand for the same setting of both players."""
 
@@ -46,7 +46,14 @@ _OPTIMIZER_FIELDS = {
     "rmsprop": {"alpha": 0.99},
     "sgd": {"beta1": 0.0},
 }
-_CRITIC_FIELDS = ("n_critic", "critic_passes", "warmup", "critic_lr", "critic", "critic_norm")
+_CRITIC_FIELDS = (
+    "n_critic",
+    "critic_passes",
+    "warmup",
+    "critic_lr",
+    "critic_network",
+    "critic_norm",
+)
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,8 @@ class Config:
     def network_spec(self, role: str) -> NetworkSpec:
         """The hyperparameters of the generator's or the critic's network."""
         norm = self.hyper.generator_norm if role == "generator" else self.hyper.critic_norm
-        return NetworkSpec(self.hyper.width or 0, self.hyper.depth or 1, norm or "none")
+        h = self.hyper
+        return NetworkSpec(h.width or 0, h.depth or 1, norm or "none", h.dropout or 0.0)
 
     def shapes(self, source: Source) -> Shapes:
         """What the networks must fit."""
@@ -228,11 +236,19 @@ def resolve(
         objective = _override(objective, fields_of)
     settings = published(recipe, facts)
     departures: tuple[Departure, ...] = ()
+    constrained: dict[str, dict[str, Any]] = {}
     if mode == "auto":
-        departures = tuple(d for d in auto(recipe, facts) if d.field not in given)
-        settings = dataclasses.replace(settings, **{d.field: d.value for d in departures})
+        departures = tuple(d for d in auto(recipe, facts) if not _given(d.field, given))
+        plain = {d.field: d.value for d in departures if "." not in d.field}
+        settings = dataclasses.replace(settings, **plain)
+        for departure in departures:
+            name, dot, field = departure.field.partition(".")
+            if dot:
+                constrained.setdefault(name, {})[field] = departure.value
     hyper = _hyper(settings, objective, given)
-    constraints = _constraints(recipe.constraints, given.get("constraints"))
+    for name, fields in (given.get("constraints") or {}).items():
+        constrained[name] = {**constrained.get(name, {}), **(fields or {})}
+    constraints = _constraints(recipe.constraints, constrained)
     if not objective.uses_critic and constraints:
         raise UserError(f"recipe `{recipe.name}` has no critic, so no constraint applies to it")
     if size is not None and size < hyper.batch_size:
@@ -285,6 +301,14 @@ def find_device(name: str) -> str:
     return name
 
 
+def _given(name: str, given: Mapping[str, Any]) -> bool:
+    """Whether the user said what a setting, or ``constraint.field``, is."""
+    constraint, dot, field = name.partition(".")
+    if not dot:
+        return name in given
+    return field in ((given.get("constraints") or {}).get(constraint) or {})
+
+
 def _hyper(settings: Settings, objective: Objective, given: Mapping[str, Any]) -> Settings:
     """The settings with what the user gave; what the recipe does not have is refused."""
     values = {name: given[name] for name in _HYPER_FIELDS if name in given}
@@ -305,10 +329,12 @@ def _hyper(settings: Settings, objective: Objective, given: Mapping[str, Any]) -
         for name in _CRITIC_FIELDS:
             if name in values and values[name] != current[name]:
                 raise UserError(f"`{name}` is not a setting of this recipe: it has no critic")
-    generator, critic = (values.get(r) or current[r] for r in ("generator", "critic"))
+    generator, critic = (
+        values.get(role) or current[role] for role in ("generator_network", "critic_network")
+    )
     if "depth" in values and "mlp" not in (generator, critic):
         raise UserError("`depth` is a setting of network `mlp`; a dcgan's follows from its size")
-    if generator != settings.generator or critic != settings.critic:
+    if generator != settings.generator_network or critic != settings.critic_network:
         for name, value in NETWORK_DEFAULTS.get(str(generator), {}).items():
             if name == "generator_norm" or current[name] is None:
                 current[name] = value
@@ -327,17 +353,14 @@ def _hyper(settings: Settings, objective: Objective, given: Mapping[str, Any]) -
 
 
 def _constraints(
-    own: tuple[Constraint, ...], given: Mapping[str, Mapping[str, Any] | None] | None
+    own: tuple[Constraint, ...], given: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Constraint, ...]:
     """The recipe's constraints with fields overridden and others added."""
     found = {constraint.name: constraint for constraint in own}
-    for name, fields in (given or {}).items():
+    for name, fields in given.items():
         if name in found:
-            fields = {
-                **dataclasses.asdict(found[name]),  # type: ignore[call-overload]
-                **(fields or {}),
-            }
-        found[name] = make_constraint(name, fields or {})
+            fields = {**dataclasses.asdict(found[name]), **fields}  # type: ignore[call-overload]
+        found[name] = make_constraint(name, fields)
     check_constraints(tuple(found.values()))
     return tuple(found.values())
 

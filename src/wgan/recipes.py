@@ -6,13 +6,41 @@ those and depart where the data's shape and the machine suggest; every departure
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from wgan.constraints import Constraint, GradientPenalty, WeightClipping
+from wgan.constraints import (
+    R1,
+    R2,
+    Consistency,
+    Constraint,
+    Dragan,
+    GradientPenalty,
+    Orthogonal,
+    SpectralNormalisation,
+    WeightClipping,
+)
 from wgan.errors import UnknownNameError
-from wgan.objectives import Objective, Standard, Wasserstein
+from wgan.objectives import (
+    BoundaryEquilibrium,
+    Cramer,
+    Energy,
+    GaussianMmd,
+    Hinge,
+    LeastSquares,
+    MaxSliced,
+    Objective,
+    QuadraticCost,
+    RationalQuadraticMmd,
+    Relativistic,
+    Sinkhorn,
+    Sliced,
+    Standard,
+    TwoStep,
+    Wasserstein,
+)
 
 
 @dataclass(frozen=True)
@@ -33,11 +61,12 @@ class Settings:
         clip_norm: Largest norm of a gradient; None: any.
         average: Decay of the generator's running average; 0: none.
         latent: Length of a latent vector.
-        generator, critic: Networks; None: dcgan for pictures with sides of 16 and more, else mlp.
+        generator_network, critic_network: By name; None: dcgan for pictures with sides of 16 and more, else mlp.
         width: Units (mlp, 512) or filters (dcgan, 64).
         depth: Hidden layers of an mlp (3); a dcgan's follows from the picture.
         generator_norm: none, layer or batch; None: batch for a dcgan, none otherwise.
         critic_norm: The same; None: none.
+        dropout: Share of hidden units that the critic drops; None: none.
         features: Features that the critic gives before its score; None: its last hidden layer.
         steps: Length of a run.
     """
@@ -57,12 +86,13 @@ class Settings:
     clip_norm: float | None = None
     average: float = 0.0
     latent: int = 64
-    generator: str | None = None
-    critic: str | None = None
+    generator_network: str | None = None
+    critic_network: str | None = None
     width: int | None = None
     depth: int | None = None
     generator_norm: str | None = None
     critic_norm: str | None = None
+    dropout: float | None = None
     features: int | None = None
     steps: int = 100_000
 
@@ -124,7 +154,8 @@ class Departure:
         return f"{self.field} {_short(self.published)} -> {_short(self.value)}: {self.reason}"
 
 
-_ADAM_TOY = Settings(beta1=0.5)
+_SMALL = 8  # numbers a sample, below which data counts as low-dimensional
+_TRANSPORT = Settings(n_critic=0, steps=20_000)
 _RMSPROP = Settings(
     optimizer="rmsprop", generator_lr=5e-5, critic_lr=5e-5, beta1=None, beta2=None, alpha=0.99
 )
@@ -132,9 +163,16 @@ _DCGAN = Settings(
     batch_size=128, n_critic=1, generator_lr=2e-4, critic_lr=2e-4, beta1=0.5, beta2=0.999
 )
 
+_GULRAJANI = "Gulrajani et al.: Improved Training of Wasserstein GANs"
+_GOODFELLOW = "Goodfellow et al.: Generative Adversarial Nets"
+_TOY = Settings(
+    batch_size=256, n_critic=5, beta1=0.5, latent=2, generator_network="mlp", critic_network="mlp"
+)
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
+        # -- Wasserstein distance by a constrained critic
         Recipe(
             "wgan",
             "The Wasserstein GAN: a critic kept Lipschitz by clipping its weights",
@@ -147,11 +185,20 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "wgan-gp",
             "The Wasserstein GAN with a penalty on the critic's slope between real and fake",
-            "Gulrajani et al.: Improved Training of Wasserstein GANs, Algorithm 1",
+            f"{_GULRAJANI}, Algorithm 1",
             2017,
             Wasserstein(),
             (GradientPenalty(10.0),),
             Settings(critic_norm="layer", steps=200_000),
+        ),
+        Recipe(
+            "wgan-gp-toy",
+            "wgan-gp as its paper ran it on data in the plane",
+            f"{_GULRAJANI}, section 4.1 and released code",
+            2017,
+            Wasserstein(),
+            (GradientPenalty(0.1),),
+            replace(_TOY, steps=100_000),
         ),
         Recipe(
             "wgan-lp",
@@ -160,12 +207,58 @@ RECIPES: dict[str, Recipe] = {
             2018,
             Wasserstein(),
             (GradientPenalty(10.0, one_sided=True),),
-            Settings(generator_lr=2e-4, critic_lr=2e-4, critic_norm="layer", steps=100_000),
+            Settings(generator_lr=2e-4, critic_lr=2e-4, critic_norm="layer"),
         ),
+        Recipe(
+            "wgan-ct",
+            "wgan-gp with a term that makes the critic consistent around the data",
+            "Wei et al.: Improving the Improved Training of Wasserstein GANs",
+            2018,
+            Wasserstein(),
+            (GradientPenalty(10.0), Consistency(2.0)),
+            Settings(dropout=0.5, steps=200_000),
+        ),
+        Recipe(
+            "wgan-sn",
+            "The Wasserstein objective with a spectrally normalised critic; our composition",
+            "Arjovsky et al. 2017; Miyato et al. 2018",
+            2018,
+            Wasserstein(),
+            (SpectralNormalisation(),),
+            Settings(generator_lr=2e-4, critic_lr=2e-4),
+        ),
+        Recipe(
+            "wgan-orthogonal",
+            "The Wasserstein objective with a critic that is 1-Lipschitz by construction",
+            "Anil, Lucas, Grosse: Sorting out Lipschitz function approximation",
+            2019,
+            Wasserstein(),
+            (Orthogonal(),),
+            Settings(generator_lr=1e-3, critic_lr=1e-3),
+        ),
+        Recipe(
+            "wgan-ts",
+            "The critic is fitted to the potentials of the exact transport between batches",
+            "Liu, Gu, Samaras: A Two-Step Computation of the Exact GAN Wasserstein Distance",
+            2018,
+            TwoStep(),
+            (),
+            Settings(n_critic=1, critic_passes=5, beta1=0.5, beta2=0.999),
+        ),
+        Recipe(
+            "wgan-qc",
+            "The critic is fitted to the potentials of transport with quadratic cost",
+            "Liu, Gu, Samaras: Wasserstein GAN with Quadratic Transport Cost",
+            2019,
+            QuadraticCost(),
+            (),
+            Settings(n_critic=1, beta1=0.5, beta2=0.999),
+        ),
+        # -- classifiers
         Recipe(
             "gan",
             "The standard GAN in its minimax form",
-            "Goodfellow et al.: Generative Adversarial Nets",
+            _GOODFELLOW,
             2014,
             Standard("minimax"),
             (),
@@ -174,11 +267,187 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "gan-ns",
             "The standard GAN with the generator's loss that does not saturate",
-            "Goodfellow et al.: Generative Adversarial Nets, section 3",
+            f"{_GOODFELLOW}, section 3",
             2014,
             Standard("non-saturating"),
             (),
             replace(_DCGAN, critic_norm="batch", steps=50_000),
+        ),
+        Recipe(
+            "dcgan",
+            "gan-ns with the convolutional networks of DCGAN, whatever the data's size",
+            "Radford, Metz, Chintala: Unsupervised Representation Learning with Deep "
+            "Convolutional GANs",
+            2015,
+            Standard("non-saturating"),
+            (),
+            replace(
+                _DCGAN,
+                critic_norm="batch",
+                latent=100,
+                generator_network="dcgan",
+                critic_network="dcgan",
+                steps=50_000,
+            ),
+        ),
+        Recipe(
+            "dragan",
+            "gan-ns with a slope penalty around the data",
+            "Kodali et al.: On Convergence and Stability of GANs",
+            2017,
+            Standard("non-saturating"),
+            (Dragan(10.0),),
+            Settings(batch_size=128, n_critic=1, beta1=0.5, beta2=0.9),
+        ),
+        Recipe(
+            "gan-r1",
+            "gan-ns with a penalty on the critic's slope at the data",
+            "Mescheder, Geiger, Nowozin: Which Training Methods for GANs do actually Converge?",
+            2018,
+            Standard("non-saturating"),
+            (R1(10.0),),
+            replace(
+                _RMSPROP,
+                batch_size=64,
+                n_critic=1,
+                generator_lr=1e-4,
+                critic_lr=1e-4,
+                average=0.999,
+            ),
+        ),
+        Recipe(
+            "r3gan",
+            "A relativistic GAN with slope penalties at real and fake samples",
+            "Huang et al.: The GAN is dead; long live the GAN! A Modern Baseline GAN",
+            2024,
+            Relativistic(),
+            (R1(0.05), R2(0.05)),
+            Settings(
+                n_critic=1,
+                generator_lr=2e-4,
+                critic_lr=2e-4,
+                beta1=0.0,
+                beta2=0.9,
+                schedule="cosine",
+                average=0.999,
+            ),
+        ),
+        Recipe(
+            "lsgan",
+            "Least squares in place of the logistic loss",
+            "Mao et al.: Least Squares Generative Adversarial Networks",
+            2017,
+            LeastSquares(),
+            (),
+            replace(_DCGAN, batch_size=64, critic_norm="batch"),
+        ),
+        Recipe(
+            "hinge",
+            "The geometric GAN: hinge losses",
+            "Lim, Ye: Geometric GAN",
+            2017,
+            Hinge(),
+            (),
+            replace(_RMSPROP, n_critic=1, generator_lr=2e-4, critic_lr=2e-4),
+        ),
+        Recipe(
+            "sngan",
+            "Hinge losses and a spectrally normalised critic",
+            "Miyato et al.: Spectral Normalization for Generative Adversarial Networks",
+            2018,
+            Hinge(),
+            (SpectralNormalisation(),),
+            Settings(generator_batch_size=128, generator_lr=2e-4, critic_lr=2e-4),
+        ),
+        # -- kernels and features
+        Recipe(
+            "cramer",
+            "The energy distance of learned features",
+            "Bellemare et al.: The Cramer Distance as a Solution to Biased Wasserstein Gradients",
+            2017,
+            Cramer(),
+            (GradientPenalty(10.0),),
+            Settings(beta1=0.5, features=256),
+        ),
+        Recipe(
+            "mmd",
+            "Gaussian kernels on the codes of an autoencoding critic",
+            "Li et al.: MMD GAN: Towards Deeper Understanding of Moment Matching Network",
+            2017,
+            GaussianMmd(),
+            (WeightClipping(0.01, part="encoder"),),
+            replace(_RMSPROP, warmup=True, critic_network="autoencoder-l2"),
+        ),
+        Recipe(
+            "mmd-rq",
+            "Rational quadratic kernels on learned features, with a slope penalty",
+            "Binkowski et al.: Demystifying MMD GANs",
+            2018,
+            RationalQuadraticMmd(),
+            (GradientPenalty(1.0),),
+            Settings(beta1=0.5, features=16),
+        ),
+        Recipe(
+            "began",
+            "An autoencoder as critic, its two errors held in equilibrium",
+            "Berthelot, Schumm, Metz: BEGAN",
+            2017,
+            BoundaryEquilibrium(),
+            (),
+            Settings(
+                batch_size=16,
+                n_critic=1,
+                beta1=0.5,
+                beta2=0.999,
+                critic_network="autoencoder",
+                features=64,
+            ),
+        ),
+        # -- transport without a critic
+        Recipe(
+            "sliced",
+            "Transport along random lines through the data; no critic",
+            "Deshpande, Zhang, Schwing: Generative Modeling using the Sliced Wasserstein Distance",
+            2018,
+            Sliced(n_directions=1000),
+            (),
+            replace(_TRANSPORT, beta1=0.5, beta2=0.999),
+        ),
+        Recipe(
+            "max-sliced",
+            "Transport along the line in which data and samples differ most; no critic",
+            "Deshpande et al.: Max-Sliced Wasserstein Distance and its use for GANs",
+            2019,
+            MaxSliced(),
+            (),
+            replace(_TRANSPORT, beta1=0.5, beta2=0.999),
+        ),
+        Recipe(
+            "sinkhorn",
+            "Entropic transport between batches, debiased; no critic",
+            "Genevay, Peyre, Cuturi 2018; Feydy et al. 2019",
+            2018,
+            Sinkhorn(),
+            (),
+            _TRANSPORT,
+        ),
+        Recipe(
+            "sinkhorn-unbalanced",
+            "As sinkhorn, but mass farther than `reach` is not moved",
+            "Sejourne et al.: Sinkhorn Divergences for Unbalanced Optimal Transport",
+            2019,
+            Sinkhorn(reach=1.0),
+            (),
+            _TRANSPORT,
+        ),
+        Recipe(
+            "energy",
+            "The energy distance of the data; no critic",
+            "Szekely, Rizzo: Energy statistics",
+            2013,
+            Energy(),
+            (),
+            _TRANSPORT,
         ),
     )
 }
@@ -207,8 +476,8 @@ def published(recipe: Recipe, facts: Facts) -> Settings:
     """The recipe's settings with what the network decides filled in."""
     settings = recipe.settings
     filled: dict[str, Any] = {
-        "generator": settings.generator or fits(facts.kind, facts.shape),
-        "critic": settings.critic or fits(facts.kind, facts.shape),
+        "generator_network": settings.generator_network or fits(facts.kind, facts.shape),
+        "critic_network": settings.critic_network or fits(facts.kind, facts.shape),
         "generator_batch_size": settings.generator_batch_size or settings.batch_size,
     }
     defaults = NETWORK_DEFAULTS.get(facts.network, NETWORK_DEFAULTS["mlp"])
@@ -223,49 +492,60 @@ def published(recipe: Recipe, facts: Facts) -> Settings:
 def auto(recipe: Recipe, facts: Facts) -> list[Departure]:
     """Where to depart from the published settings for this data on this machine.
 
-    The rules are few and measured; each states its reason, and the caller prints it.
+    The rules are few and measured; each states its reason, and the caller prints it. A field of a
+    constraint is called ``constraint.field``.
     """
     start = published(recipe, facts)
-    numbers = 1
-    for side in facts.shape:
-        numbers *= side
-    wanted: dict[str, tuple[Any, str]] = {}
-    if facts.network == "mlp":
-        if numbers <= 4:
-            wanted["width"] = (128, "two or three numbers a sample need no more")
-        elif facts.device == "cpu":
-            wanted["width"] = (256, "half the width is three times as fast here")
-        wanted["steps"] = (5_000, "a first look; `wgan resume --steps` goes on")
-    else:
-        if facts.device == "cpu":
-            wanted["width"] = (32, "a quarter of the arithmetic on a machine without a GPU")
-        wanted["steps"] = (5_000, "a first look; `wgan resume --steps` goes on")
-    if start.critic_norm == "layer":
-        wanted["critic_norm"] = ("none", "so that the critic's slope can be certified")
-    if start.critic_norm == "batch" and recipe.constraints:
+    numbers = math.prod(facts.shape)
+    small = numbers <= _SMALL
+    mlp = facts.network not in ("dcgan", "dcgan-constant")
+    wanted: dict[str, tuple[Any, str]] = {"steps": (5_000, "a first look; `wgan resume` goes on")}
+    if mlp and small:
+        wanted["width"] = (64, "a few numbers a sample need no more")
+        wanted["batch_size"] = (256, "small samples are cheap, and large batches less noisy")
+        wanted["latent"] = (max(2, numbers), "as many numbers as a sample has")
+        wanted["steps"] = (8_000, "a first look; `wgan resume` goes on")
+    elif mlp and facts.device == "cpu":
+        wanted["width"] = (256, "half the width is three times as fast on a CPU")
+    elif facts.device == "cpu":
+        wanted["width"] = (32, "a quarter of the arithmetic on a machine without a GPU")
+    if start.critic_norm == "layer" or (start.critic_norm == "batch" and recipe.constraints):
         wanted["critic_norm"] = ("none", "so that the critic's slope can be certified")
     if start.average == 0:
         wanted["average"] = (0.999, "the averaged generator's samples are better")
-    if facts.network == "mlp" and start.optimizer == "adam":
+    if mlp and start.optimizer in ("adam", "adamw"):
         for player in ("generator_lr", "critic_lr"):
             wanted[player] = (1e-3, "a small network learns ten times as fast and stays stable")
-    if recipe.objective.uses_critic and start.n_critic > 2 and facts.network == "mlp":
+    if recipe.objective.uses_critic and start.n_critic > 2 and mlp:
         wanted["n_critic"] = (2, "more generator updates a second; the critic keeps up")
-    if facts.size is not None and facts.size < start.batch_size:
-        wanted["batch_size"] = (facts.size, f"there are {facts.size} samples to train on")
+    for constraint in recipe.constraints:
+        if small and isinstance(constraint, GradientPenalty) and constraint.weight > 1:
+            wanted["gradient-penalty.weight"] = (0.1, "a heavy penalty blurs what is this small")
     wanted |= recipe.auto
-    return [
-        Departure(name, getattr(start, name), value, reason)
+    batch = wanted.get("batch_size", (start.batch_size,))[0]
+    if facts.size is not None and facts.size < batch:
+        wanted["batch_size"] = (facts.size, f"there are {facts.size} samples to train on")
+    departures = [
+        Departure(name, _current(recipe, start, name), value, reason)
         for name, (value, reason) in wanted.items()
-        if getattr(start, name) != value
     ]
+    return [d for d in departures if d.value != d.published]
+
+
+def _current(recipe: Recipe, settings: Settings, name: str) -> Any:
+    """The published value of a setting, or of ``constraint.field``."""
+    constraint, dot, field_name = name.partition(".")
+    if not dot:
+        return getattr(settings, name)
+    (found,) = (c for c in recipe.constraints if c.name == constraint)
+    return getattr(found, field_name)
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:
     """A recipe in plain data, with its published and auto settings for pictures and for rows."""
     settings = {}
     for kind, shape in (("image", (3, 64, 64)), ("rows", (2,))):
-        facts = Facts(kind, shape, None, recipe.settings.critic or fits(kind, shape), "cpu")
+        facts = Facts(kind, shape, None, recipe.settings.critic_network or fits(kind, shape), "cpu")
         settings[f"{kind} {'x'.join(map(str, shape))}"] = {
             "published": asdict(published(recipe, facts)),
             "auto": [str(departure) for departure in auto(recipe, facts)],

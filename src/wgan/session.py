@@ -5,6 +5,7 @@ The command line, :func:`wgan.train` and :func:`wgan.iterate` all consume :meth:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import time
@@ -99,9 +100,13 @@ class Session:
         run = Run.create(
             path, config.plain(), make_card(config, departures, source, training, heldout, own)
         )
-        session = cls(run, config, state, training, heldout)
-        session._save()
-        session._picture_real()
+        with contextlib.ExitStack() as unless_it_works:
+            unless_it_works.callback(run.close)
+            session = cls(run, config, state, training, heldout)
+            session._save()
+            session._picture_real()
+            session.picture()
+            unless_it_works.pop_all()
         return session
 
     @classmethod
@@ -121,26 +126,34 @@ class Session:
             UserError: The data, the versions that matter or the settings differ from the run's, and
                 `allow` is false; another process trains in it.
         """
-        run.lock()
-        differences = _differences(run, config, source)
-        if differences and not allow:
-            raise UserError(
-                f"{run.path} cannot be resumed exactly: {'; '.join(differences)}. "
-                "Use --allow to go on all the same"
+        with contextlib.ExitStack() as unless_it_works:
+            run.lock()
+            unless_it_works.callback(run.close)
+            differences = _differences(run, config, source)
+            if differences and not allow:
+                raise UserError(
+                    f"{run.path} cannot be resumed exactly: {'; '.join(differences)}. "
+                    "Use --allow to go on all the same"
+                )
+            torch.set_num_threads(run.card["machine"]["threads"])
+            checkpoint, damaged = run.latest()
+            training, heldout = source.split(config.holdout, config.seed)
+            state = build_state(config, training, generator, critic)
+            state.load(checkpoint.tensors, checkpoint.plain)
+            run.drop_after(state.step)
+            run.cut_records(state.step)
+            run.config = config.plain()
+            run.card["resumptions"].append(
+                {
+                    "step": state.step,
+                    "time": _now(),
+                    "versions": versions(),
+                    "allowed": differences,
+                }
             )
-        torch.set_num_threads(run.card["machine"]["threads"])
-        checkpoint, damaged = run.latest()
-        training, heldout = source.split(config.holdout, config.seed)
-        state = build_state(config, training, generator, critic)
-        state.load(checkpoint.tensors, checkpoint.plain)
-        run.drop_after(state.step)
-        run.cut_records(state.step)
-        run.config = config.plain()
-        run.card["resumptions"].append(
-            {"step": state.step, "time": _now(), "versions": versions(), "allowed": differences}
-        )
-        run.write_config()
-        run.write_card()
+            run.write_config()
+            run.write_card()
+            unless_it_works.pop_all()
         session = cls(run, config, state, training, heldout, said=damaged + differences)
         session._best = checkpoint.plain.get("best", float("inf"))
         return session
@@ -188,14 +201,21 @@ class Session:
                     quality = record.get("heldout_sliced_w1")
                     self._save(quality if isinstance(quality, float) else None)
                 yield record
-        except RunFailedError as error:
+        except (RunFailedError, OSError) as error:
             self.status = "failed"
             self.run.card |= {"status": self.status, "step": state.step, "reason": str(error)}
-            self.run.write_card()
+            with contextlib.suppress(RunFailedError):  # the disk may be what failed
+                self.run.write_card()
+            if isinstance(error, OSError):
+                raise RunFailedError(
+                    f"{error}; the run is saved up to its last checkpoint: "
+                    f"wgan resume {self.run.path}"
+                ) from error
             raise
         finally:
-            board.close()
-            self.run.flush()
+            with contextlib.suppress(RunFailedError, OSError):
+                board.close()
+                self.run.flush()
 
     def reserve(self) -> float:
         """Seconds that the finish is given out of a bounded command."""
@@ -360,11 +380,14 @@ def build_state(
     shapes, hyper = config.shapes(source), config.hyper
     if generator is None:
         generator = make_generator(
-            str(hyper.generator), config.network_spec("generator"), shapes, config.seed * 2 + 1
+            str(hyper.generator_network),
+            config.network_spec("generator"),
+            shapes,
+            config.seed * 2 + 1,
         )
     if critic is None and config.objective.uses_critic:
         critic = make_critic(
-            str(hyper.critic),
+            str(hyper.critic_network),
             config.network_spec("critic"),
             shapes,
             config.seed * 2 + 2,

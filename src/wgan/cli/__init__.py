@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe went away: `wgan recipes | head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # a full or read-only disk, where nothing nearer has said so
+        return _complain(f"{error.strerror}: {error.filename}", 1)
     except KeyboardInterrupt:
         return _complain("stopped", 130)
     return status if isinstance(status, int) else 0

@@ -31,15 +31,13 @@ def evaluate(
         n: Samples of each [as many as the data has, at most 2,000].
         seed: Of the samples [0].
         features: Where Frechet and kernel distances are taken: raw, pca:K, a weights file (.npz),
-            or your own module:function [raw].
+            or your own MODULE:FUNCTION [raw, or pca:64 for large samples].
         json: Print JSON.
     """
     from wgan.api import load
-    from wgan.metrics.features import feature_space
 
     trained = load(run)
-    space = feature_space(features) if features else None
-    evaluation = trained.evaluate(data, n=n, seed=seed, features=space)
+    evaluation = trained.evaluate(data, n=n, seed=seed, features=features)
     if json:
         print(json_format.dumps({"run": str(run), "step": trained.step, **evaluation.to_json()}))
         return 0

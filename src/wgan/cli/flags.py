@@ -85,9 +85,9 @@ class NetworkFlags:
 
     network: str | None = None
     """Both networks: mlp, dcgan or dcgan-constant."""
-    generator: str | None = None
+    generator_network: str | None = None
     """The generator's network."""
-    critic: str | None = None
+    critic_network: str | None = None
     """The critic's network."""
     width: int | None = None
     """Units of a hidden layer (mlp) or filters (dcgan)."""
@@ -99,6 +99,8 @@ class NetworkFlags:
     """none, layer or batch."""
     critic_norm: str | None = None
     """none, layer or batch."""
+    dropout: float | None = None
+    """Share of hidden units that the critic drops."""
     features: int | None = None
     """Features that the critic gives before its score."""
 

@@ -45,11 +45,13 @@ class NetworkSpec:
         width: Units of a hidden layer (mlp), or filters of the layer next to the picture (dcgan).
         depth: Hidden layers (mlp); the dcgan's depth follows from the picture's size.
         norm: Normalisation of hidden layers: none, layer or batch.
+        dropout: Share of hidden units that a critic drops in every pass, in [0, 1).
     """
 
     width: int = 512
     depth: int = 3
     norm: str = "none"
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -58,6 +60,8 @@ class NetworkSpec:
             raise UserError(f"`depth` must be >= 1, got {self.depth}")
         if self.norm not in NORMS:
             raise UnknownNameError("norm", self.norm, NORMS)
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"`dropout` must be in [0, 1), got {self.dropout}")
 
 
 class Generator(nn.Module):

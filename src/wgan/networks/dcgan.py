@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wgan.errors import UserError
+from wgan.layers.dropout import Dropout
 from wgan.networks.base import CriticNetwork, Generator, NetworkSpec, Shapes, chain
 
 _CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -119,7 +120,7 @@ def dcgan_critic(
 ) -> nn.Module:
     """4-wide convolutions of stride 2 with leaky ReLU (.2) down to the smallest grid, one score.
 
-    The first layer has no norm. Source: as :func:`dcgan_generator`.
+    The first layer has no norm and no dropout. Source: as :func:`dcgan_generator`.
     """
     stages, dims = _stages(shapes), len(shapes.shape) - 1
     widths = _widths(spec, stages, constant)
@@ -132,6 +133,8 @@ def dcgan_critic(
             _norm(norm, width, dims),
             nn.LeakyReLU(0.2),
         ]
+        if spec.dropout and stage:
+            layers.append(Dropout(spec.dropout))
         inputs = width
     body = chain([*layers, nn.Flatten()])
     with torch.no_grad():

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from wgan.layers.dropout import Dropout
 from wgan.networks.base import CriticNetwork, Generator, NetworkSpec, Shapes, chain, he_
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
@@ -16,10 +17,12 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def _hidden(inputs: int, spec: NetworkSpec) -> list[nn.Module]:
+def _hidden(inputs: int, spec: NetworkSpec, dropout: float = 0.0) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for _ in range(spec.depth):
         layers += [nn.Linear(inputs, spec.width), _NORMS[spec.norm](spec.width), nn.ReLU()]
+        if dropout:
+            layers.append(Dropout(dropout))
         inputs = spec.width
     return layers
 
@@ -43,7 +46,7 @@ def mlp_critic(spec: NetworkSpec, shapes: Shapes, features: int | None = None) -
     flat_condition = shapes.condition
     if len(shapes.shape) > 1:  # a condition enters as constant planes, flattened with the rest
         flat_condition *= shapes.numbers // shapes.shape[0]
-    body = chain([nn.Flatten(), *_hidden(shapes.numbers + flat_condition, spec)])
+    body = chain([nn.Flatten(), *_hidden(shapes.numbers + flat_condition, spec, spec.dropout)])
     critic = CriticNetwork(body, spec.width, shapes, features)
     he_(critic)
     return critic

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from wgan.constraints import Constraint
 from wgan.data.base import Order, Source
 from wgan.errors import UserError
+from wgan.layers.dropout import bind_rng
 from wgan.objectives import Objective
 from wgan.training.optimizers import OptimizerSpec
 from wgan.types import Batch, State
@@ -151,11 +152,13 @@ class TrainState:
         """
         if method.objective.uses_critic and critic is None:
             raise UserError(f"objective `{method.objective.name}` needs a critic, got None")
+        rng = torch.Generator().manual_seed(method.seed)
         player = None
         if method.objective.uses_critic and critic is not None:
             for constraint in method.constraints:
                 critic = constraint.prepare(critic)
             player = Player.of(critic, method.critic_optimizer)
+            bind_rng(critic, rng)
         average = deepcopy(generator).requires_grad_(False) if method.average else generator
         return cls(
             method=method,
@@ -163,7 +166,7 @@ class TrainState:
             critic=player,
             average=average,
             objective=method.objective.init(),
-            rng=torch.Generator().manual_seed(method.seed),
+            rng=rng,
             order=Order(source.size, method.seed),
         )
 

@@ -1,0 +1,52 @@
+"""Every code block of the README and of `docs/` is run as written, or says why it is not.
+
+A page's blocks run in order in one empty folder: `wgan` commands through the command line's own
+entry point, Python in one namespace. A block that is not run stands below a line
+``<!-- not run: the reason -->``.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from wgan.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(
+    r"(?P<skip><!-- not run: \S.* -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```",
+    re.DOTALL | re.MULTILINE,
+)
+RUN = ("bash", "python")
+SHOWN = ("text", "yaml", "toctree", "json", "make")
+
+
+def blocks(page: Path) -> list[tuple[str, str, bool]]:
+    text = page.read_text()
+    return [(m["language"], m["code"], bool(m["skip"])) for m in BLOCK.finditer(text)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_runs_as_written(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    for language, code, skip in blocks(page):
+        assert language in (*RUN, *SHOWN), f"a block in {language!r}"
+        if skip or language in SHOWN:
+            continue
+        if language == "python":
+            exec(compile(code, str(page), "exec"), namespace)
+            continue
+        for line in code.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words:
+                assert words[0] == "wgan", f"not a wgan command: {line}"
+                assert main(words[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
+
+
+def test_every_page_is_found() -> None:
+    assert {"README", "index"} <= {page.stem for page in PAGES}
