@@ -126,9 +126,9 @@ def test_several_forwards_before_one_backward(mode: SpectralMode) -> None:
             loss = sign * copy(inputs).square().sum()
             total = total + loss
             if not together:
-                loss.backward()
+                torch.autograd.backward(loss)
         if together:
-            total.backward()
+            torch.autograd.backward(total)
         gradients.append([p.grad for p in copy.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)

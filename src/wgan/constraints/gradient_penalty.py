@@ -1,4 +1,4 @@
-"""Penalties on the critic's slope between real and fake samples."""
+"""The penalty on the critic's slope between real and fake samples."""
 
 from __future__ import annotations
 
@@ -8,28 +8,25 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from wgan.constraints.base import Constraint, input_gradient
-from wgan.errors import UserError
-from wgan.types import Critic, Draw, Loss
-
-_EPSILON = 1e-12  # inside the root: its derivative at a zero gradient is finite, not NaN
+from wgan.constraints.slopes import SlopePenalty
+from wgan.types import Draw
 
 
 @dataclass(frozen=True)
-class GradientPenalty(Constraint):
-    """``weight E (|grad D(h)| - target)^2``, ``h = e x + (1 - e) y``, ``e ~ U[0, 1]`` per sample.
+class GradientPenalty(SlopePenalty):
+    """``weight E (|grad D(h)|_* - target)^2``, ``h = e x + (1 - e) y``, ``e ~ U[0, 1]`` per sample.
 
-    The norm is Euclidean over all axes of one sample. Computed in float32 whatever the precision of
-    the critic. The record's ``slope`` is the mean of ``|grad D(h)|``, in score units per unit of
-    data.
+    Computed in float32 whatever the precision of the critic. The record's ``slope`` is the mean of
+    ``|grad D(h)|_*``, in score units per unit of data.
 
     Args:
         weight: lambda, >= 0 (the paper: 10).
         target: The slope asked for, > 0.
-        one_sided: Penalise ``max(0, |grad D(h)| - target)^2`` only: the Lipschitz penalty.
+        one_sided: Penalise ``max(0, |grad D(h)|_* - target)^2`` only: the Lipschitz penalty.
+        norm, interval, method: See :class:`wgan.constraints.slopes.SlopePenalty`.
 
     Source: Gulrajani et al. 2017, equation 3; one-sided: Petzka, Fischer, Lukovnicov 2018,
-    equation 8.
+    equation 8; other norms: Adler and Lunz 2018, section 3.
     """
 
     weight: float = 10.0
@@ -37,25 +34,23 @@ class GradientPenalty(Constraint):
     one_sided: bool = False
 
     name: ClassVar[str] = "gradient-penalty"
-    per_sample: ClassVar[bool] = True
+    term: ClassVar[str] = "gradient_penalty"
+    slope_term: ClassVar[str] = "slope"
 
     def __post_init__(self) -> None:
-        if not self.weight >= 0:
-            raise UserError(f"gradient-penalty: `weight` must be >= 0, got {self.weight}")
-        if not self.target > 0:
-            raise UserError(f"gradient-penalty: `target` must be > 0, got {self.target}")
+        super().__post_init__()
+        self.require("weight", at_least=0)
+        self.require("target", above=0)
 
     def draw(self, rng: torch.Generator, shape: tuple[int, ...]) -> Draw:
         return Draw(rows={"mix": torch.rand(shape[0], generator=rng)})
 
-    def penalty(
-        self, critic: Critic, real: Tensor, fake: Tensor, draw: Draw, step: int
-    ) -> Loss | None:
+    def points(self, real: Tensor, fake: Tensor, draw: Draw) -> Tensor:
         mix = draw["mix"].view(-1, *[1] * (real.dim() - 1))
-        gradient = input_gradient(critic, torch.lerp(fake, real, mix)).flatten(1)
-        slope = (gradient.square().sum(1) + _EPSILON).sqrt()
+        return torch.lerp(fake, real, mix)
+
+    def price(self, slope: Tensor) -> Tensor:
         excess = slope - self.target
         if self.one_sided:
             excess = excess.clamp_min(0)
-        penalty = self.weight * excess.square().mean()
-        return Loss(penalty, {"gradient_penalty": penalty.detach(), "slope": slope.detach().mean()})
+        return self.weight * excess.square()
