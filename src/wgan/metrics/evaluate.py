@@ -52,11 +52,12 @@ def evaluate(
     reference_name: str = "reference",
     unit: str = "the data's units",
     scale: Any | None = None,
-    features: FeatureSpace | None = None,
+    features: FeatureSpace | str | None = None,
+    bounds: tuple[float, float] | None = None,
     modes: KnownModes | None = None,
     seed: int = 0,
     n_exact: int = 2000,
-    n_features: int = 5000,
+    n_features: int = 2000,
     permutations: int = 500,
     directions: int = 500,
 ) -> Evaluation:
@@ -82,12 +83,15 @@ def evaluate(
         scale: The unit of each column, ``[dim]`` > 0, by which samples are divided for every
             measure except `w1` and `sliced_w1`; `w1_scaled` is added. None: own units throughout. A
             table whose columns differ in width is else judged by the widest alone.
-        features: Where Frechet, kernel, precision, recall, density and coverage are taken. None:
-            the (scaled) samples up to 256 numbers each, else their 64 leading principal components.
+        features: Where Frechet, kernel, precision, recall, density and coverage are taken: a space,
+            or what :func:`feature_space` makes of a name. None: the (scaled) samples up to 256
+            numbers each, else their 64 leading principal components.
+        bounds: What is black and white in pictures, for features that must know; None: 0 and 255 if
+            they are uint8.
         modes: Known modes, of a synthetic source.
         seed: Seed of subsets, directions and permutations.
         n_exact: The most samples on each side for measures that need all distances.
-        n_features: The most for Frechet and kernel distances.
+        n_features: The most for Frechet and kernel distances, at least what other measures use.
         permutations: For the p-value of the energy distance.
         directions: Of the sliced W1.
 
@@ -124,7 +128,12 @@ def evaluate(
         scaled = Distances.between(x / widths, y / widths, sizes)
         meaning = "exact transport distance with every column in units of its own scale"
         results.append(_measurement("w1_scaled", scaled.compare(_w1), sizes, "lower", meaning))
-    space = features or feature_space(None, reference if train is None else train, scale=widths)
+    if isinstance(features, FeatureSpace):
+        space = features
+    else:
+        fitted = reference if train is None else _array(train, "train")
+        low, high = bounds or (None, None)
+        space = feature_space(features, fitted, scale=widths, low=low, high=high)
     results += _by_distances(scaled, permutations, seed)
     results += _by_features(space, drawn, real, sizes, feature_sizes, seed)
     if train is not None and heldout is not None:
@@ -141,6 +150,7 @@ def evaluate(
         "size": sizes.size,
         "floor_size": sizes.floor_size,
         "feature_size": feature_sizes.size,
+        "feature_floor_size": feature_sizes.floor_size,
         "train_samples": None if train is None else len(train),
         "heldout_samples": None if heldout is None else len(heldout),
         "unit": unit,

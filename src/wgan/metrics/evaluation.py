@@ -98,6 +98,10 @@ class Evaluation:
                 f"      ({floor_size:,} against {floor_size:,}, for want of more; in brackets the "
                 "samples' number at that size)"
             )
+        if c["feature_size"] != size:
+            notes.append(
+                f"frechet, kernel: {c['feature_size']:,} samples, real {c['feature_floor_size']:,}"
+            )
         return notes
 
 

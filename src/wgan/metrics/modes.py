@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from wgan.errors import UserError
 from wgan.transport import as_points
 
 
+@runtime_checkable
 class KnownModes(Protocol):
     """A distribution made of equally probable clusters; synthetic sources are such.
 

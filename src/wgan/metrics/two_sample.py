@@ -12,6 +12,8 @@ from wgan.errors import UserError
 from wgan.transport import cost_matrix
 
 Points = NDArray[np.float64]
+_BLOCK_ELEMENTS = 2**25
+
 Args = tuple[Points, ...]
 
 
@@ -144,7 +146,7 @@ def nearest(points: Points, among: NDArray[np.generic], scale: Points | None) ->
         scale: ``[dim]`` or None.
     """
     best = np.full(len(points), np.inf)
-    step = max(1, 2**25 // max(len(points), points.shape[1]))
+    step = max(1, _BLOCK_ELEMENTS // max(len(points), points.shape[1]))
     for start in range(0, len(among), step):
         block = among[start : start + step].reshape(-1, points.shape[1]).astype(np.float64)
         if not np.isfinite(block).all():
