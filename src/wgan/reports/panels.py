@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgan.data.codec import Codec
-from wgan.reports.style import INK, MUTED, REAL, SERIES, new_axes, png, tidy
+from wgan.reports.style import INK, MUTED, REAL, SERIES, literal, new_axes, png, tidy
 
 _MAX_VOLUMES = 12
 _VOLUMES_ACROSS = 3
@@ -135,7 +135,7 @@ def _scatter(rows: Floats, codec: Codec, real: Floats | None) -> bytes:
         title += f"; {outside:,} outside the frame"
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), title=title)
     if codec.columns:
-        axes.set(xlabel=codec.columns[0], ylabel=codec.columns[1])
+        axes.set(xlabel=literal(codec.columns[0]), ylabel=literal(codec.columns[1]))
     else:
         axes.set_aspect("equal", adjustable="box")
     return png(figure)
@@ -211,7 +211,7 @@ def _column_name(codec: Codec, j: int) -> str:
     """A column's name, or its place in a sample's own shape."""
     if codec.columns:
         name = codec.columns[j]
-        return name if len(name) <= 28 else name[:27] + "…"
+        return literal(name if len(name) <= 28 else name[:27] + "…")
     if codec.flattened is not None and len(codec.flattened) > 1:
         return "[" + ", ".join(str(i) for i in np.unravel_index(j, codec.flattened)) + "]"
     return f"column {j}"

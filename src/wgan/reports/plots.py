@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgan.reports.panels import point_size
-from wgan.reports.style import INK, MUTED, SERIES, new_axes, series_style
+from wgan.reports.style import INK, MUTED, SERIES, literal, new_axes, series_style
 from wgan.types import Record
 
 if TYPE_CHECKING:
@@ -134,18 +134,22 @@ def over_steps(
         if marks or curve.window == 1:
             few = len(curve) <= 60
             axes.plot(
-                curve.steps, curve.values, **style, lw=1.6, label=name, marker="o" * few, ms=3.5
+                curve.steps,
+                curve.values,
+                **style,
+                lw=1.6,
+                label=literal(name),
+                marker="o" * few,
+                ms=3.5,
             )
             continue
         raw, median = curve.thinned(), curve.median().thinned()
         thin = {**style, "lw": 0.6, "alpha": 0.2 if many else 0.4, "linestyle": "-"}
         axes.plot(raw.steps, raw.values, **thin, label="_" if many else "each step")
-        named = name if many else f"median of {curve.window}"
+        named = literal(name) if many else f"median of {curve.window}"
         axes.plot(median.steps, median.values, **style, lw=1.8, label=named)
     axes.set(xlabel="step", ylabel=label)
-    _plain_numbers(axes, list(drawn.values()), log=log)
-    if floor is not None and drawn:
-        axes.set_ylim(bottom=floor)
+    _scale(axes, list(drawn.values()), log=log, floor=floor)
     if zero and drawn:
         low, high = axes.get_ylim()
         if low < 0 and min(float(curve.values.min()) for curve in drawn.values()) >= 0:
@@ -161,7 +165,7 @@ def over_steps(
     return figure
 
 
-def _plain_numbers(axes: Axes, curves: Sequence[Curve], *, log: bool) -> None:
+def _scale(axes: Axes, curves: Sequence[Curve], *, log: bool, floor: float | None) -> None:
     """Set both axes' limits and ticks, from the bulk of the values."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -173,13 +177,8 @@ def _plain_numbers(axes: Axes, curves: Sequence[Curve], *, log: bool) -> None:
     last = max(int(curve.steps[-1]) for curve in curves)
     axes.set_xlim(-0.02 * last, 1.02 * last)
     values = np.concatenate([curve.values for curve in curves])
-    low, high = (
-        float(end)
-        for end in (
-            min(np.quantile(curve.values, _BULK[0]) for curve in curves),
-            max(np.quantile(curve.values, _BULK[1]) for curve in curves),
-        )
-    )
+    low = min(float(np.quantile(curve.values, _BULK[0])) for curve in curves)
+    high = max(float(np.quantile(curve.values, _BULK[1])) for curve in curves)
     if log and values.min() > 0 and high > _WIDE * low:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
@@ -187,12 +186,16 @@ def _plain_numbers(axes: Axes, curves: Sequence[Curve], *, log: bool) -> None:
     reach = (high - low) or abs(high) or 1.0
     if values.max() - values.min() > 3 * reach:
         low, high = low - 0.15 * reach, high + 0.15 * reach
+        low = low if floor is None else floor
         outside = int(((values < low) | (values > high)).sum())
         axes.set_ylim(low, high)
         axes.text(
             1, 1.01, f"{outside:,} of {len(values):,} values lie outside", ha="right", va="bottom",
             transform=axes.transAxes, fontsize=8, color=MUTED,
         )  # fmt: skip
+    elif floor is not None:
+        top = float(values.max())
+        axes.set_ylim(floor, top + 0.06 * ((top - floor) or 1.0))
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
@@ -260,7 +263,7 @@ def plane_plot(plane: Plane, names: tuple[str, str] | None = None) -> Figure:
     if names is None:
         axes.set_aspect("equal", adjustable="box")
     else:
-        axes.set(xlabel=names[0], ylabel=names[1])
+        axes.set(xlabel=literal(names[0]), ylabel=literal(names[1]))
     _legend(figure, axes)
     return figure
 

@@ -155,7 +155,7 @@ def _samples(runs: Runs) -> str:
     pictures = [
         page.figure(page.picture(path, name, most_bytes=large), name) for name, path in last.items()
     ]
-    kind = "figures full" if wide and len(last) == 1 else "figures"
+    kind = "figures full" if wide else "figures"
     parts = [page.figures(pictures, kind)]
     sheets = {name: found for name, found in sheets.items() if len(found) > 1}
     for i, (name, found) in enumerate(sheets.items()):

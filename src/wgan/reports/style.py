@@ -64,6 +64,12 @@ def tidy(axes: Axes, *, size: float = 9.5) -> None:
     axes.title.set(color=INK, fontsize=size + 0.5)
 
 
+def literal(text: str) -> str:
+    """Text as matplotlib should draw it: no formulas, and not hidden from a legend."""
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 def png(figure: Figure, *, dpi: int = 100) -> bytes:
     """The figure on white, as a PNG file."""
     buffer = io.BytesIO()
