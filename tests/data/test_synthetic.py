@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from wgan.data import DataOptions, Source, Synthetic, open_source
-from wgan.data.synthetic import SYNTHETIC
+from wgan.data.synthetic import SYNTHETIC, SwissRoll
 from wgan.errors import UserError
 
 
@@ -77,6 +77,9 @@ def test_eight_gaussians_on_a_circle(name: str, radius: float, noise: float) -> 
     assert stats.kstest(offsets[:, 0], "norm").pvalue > 1e-3
     assert stats.kstest(offsets[:, 1], "norm").pvalue > 1e-3
     assert abs(stats.pearsonr(*offsets.T).statistic) < 0.03
+    # Around each centre alone, too: the choice of the centre says nothing about the offset.
+    for mode in range(8):
+        assert stats.kstest(offsets[of.modes(points) == mode, 0], "norm").pvalue > 1e-3
 
 
 def test_twenty_five_gaussians_on_a_grid() -> None:
@@ -95,6 +98,13 @@ def test_the_swiss_roll_is_that_of_scikit_learn() -> None:
     ours = sample(source("swissroll"), 5000)
     for direction in np.random.default_rng(0).normal(size=(4, 2)):
         assert stats.ks_2samp(theirs @ direction, ours @ direction).pvalue > 1e-3
+    # The place on the arm says nothing about the offset, either.
+    of = source("swissroll")
+    place = of._uniform(np.arange(5000))[:, 0]
+    offsets = (ours - SwissRoll.arm(place)) / of.standard_deviation
+    for axis in range(2):
+        assert stats.kstest(offsets[:, axis], "norm").pvalue > 1e-3
+        assert abs(stats.spearmanr(place, offsets[:, axis]).statistic) < 0.05
     # Turning outwards: the modes are counted along the arm.
     assert (np.diff(np.linalg.norm(source("swissroll").centres, axis=1)) > 0).all()
 

@@ -81,18 +81,20 @@ def test_columns_are_chosen_and_ordered(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_conditions_are_not_learnt(tmp_path: Path, ending: str) -> None:
     path = write(tmp_path / f"a.{ending}", COLUMNS)
-    source = open_source(path, DataOptions(condition=("age",)))
-    assert source.codec.columns == ("height", "member", "score")
-    assert source.codec.condition == ("age",)
+    source = open_source(path, DataOptions(condition=("age", "score")))
+    assert source.codec.columns == ("height", "member")
+    assert source.codec.condition == ("age", "score")
     train, _ = source.split(0.2, seed=0)
     for part in (source, train):
-        batch = part.batch(torch.tensor([0, 3]))
-        assert batch.condition is not None
-        assert batch.condition.shape == (2, 1)
+        values, condition = part.batch(torch.tensor([0, 3]))
+        assert condition is not None
         # height is a linear function of age, so that they are equal when standardised
-        torch.testing.assert_close(batch.condition[:, 0], batch.values[:, 0])
-    assert source.codec.encode_condition(np.array([[40.0]])).item() == 0
-    assert source.describe()["condition"] == {"age": [20.0, 60.0]}
+        torch.testing.assert_close(condition[:, 0], values[:, 0])
+    condition = source.batch(torch.arange(5)).condition
+    assert condition is not None
+    torch.testing.assert_close(condition, everything(open_source(path))[:, [0, 3]])
+    assert source.codec.encode_condition(np.array([[40.0, 0]]))[0, 0] == 0
+    assert source.describe()["condition"] == {"age": [20.0, 60.0], "score": [-10.0, 100.0]}
     with_all = open_source(path, DataOptions(columns=("age", "score"), condition=("age",)))
     assert with_all.codec.columns == ("score",)
     with pytest.raises(UserError, match="left to learn"):
