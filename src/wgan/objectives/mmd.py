@@ -29,7 +29,9 @@ class GaussianMmd(Objective):
 
     Needs an autoencoding critic: its features are the code ``[batch, k]``, its score the
     reconstruction error of each sample (the paper: mean squared error per number of a sample);
-    AE is its mean. The paper clips the weights of the encoder, and not of the decoder.
+    AE is its mean. The paper clips the weights of the encoder, and not of the decoder. For the
+    generator R has no lower bound: where the critic lags behind, samples overshoot, and a smaller
+    `rank_weight` helps.
 
     The record's ``mmd2`` is the unbiased estimate of MMD^2, in kernel units (MMD^2 is at most twice
     the number of bandwidths), 0 for equal distributions and negative by chance; there M is flat.
