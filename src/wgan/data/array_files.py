@@ -6,7 +6,7 @@ import gzip
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 
 from wgan.data.arrays import IN_MEMORY_BYTES, Rows
 from wgan.data.cache import Meta, decoded_once
-from wgan.data.options import DataOptions
+from wgan.data.options import DataOptions, Progress
 from wgan.errors import MissingExtraError, UnknownNameError, UserError
 
 COPY_BYTES = 2**26
-
-Progress = Callable[[int, int], None]
 
 
 class Opened(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,10 @@ from wgan.data.arrays import ArraySource, fingerprint, from_array, scan
 from wgan.data.base import Source
 from wgan.data.codec import Codec, Scale
 from wgan.data.conditions import condition_on
-from wgan.data.options import DataOptions
+from wgan.data.options import DataOptions, Progress
 from wgan.data.synthetic import SYNTHETIC
 from wgan.data.tables import is_table, open_table
 from wgan.errors import UnknownNameError, UserError
-
-Progress = Callable[[int, int], None]
 
 FORMATS = "a folder or .zip of pictures, .npy, .npz, IDX (.gz too), .h5, .csv (.gz too), .parquet"
 """What a path may be."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from wgan.errors import UnknownNameError, UserError
+
+Progress = Callable[[int, int], None]
+"""Told how much is done, of how much."""
 
 LAYOUTS = {
     "rows": "each sample is one flat row of numbers, whatever its shape; scaled per number",

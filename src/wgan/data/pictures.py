@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from wgan.data.arrays import ArraySource, fingerprint
 from wgan.data.cache import Meta, decoded_once
 from wgan.data.codec import Codec, Scale
-from wgan.data.options import DataOptions
+from wgan.data.options import DataOptions, Progress
 from wgan.errors import UserError
 
 MEMBER_BYTES = 2**28
@@ -126,7 +126,7 @@ def open_pictures(
     path: Path,
     name: str,
     options: DataOptions,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ArraySource:
     """The pictures of a folder (at any depth) or a zip archive, in the order of their paths.
 
@@ -193,7 +193,7 @@ def _decode_all(
     album: Album,
     size: int,
     formats: list[str],
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
     meta: Meta,
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield the pictures that can be read; `meta` gets the others, with counts and a hash."""

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,10 @@ from wgan.data.arrays import IN_MEMORY_BYTES, Moments, fingerprint
 from wgan.data.base import Source, split_finite
 from wgan.data.cache import Meta, decoded_once
 from wgan.data.codec import Codec, Scale
-from wgan.data.options import DataOptions
+from wgan.data.options import DataOptions, Progress
 from wgan.errors import MissingExtraError, UnknownNameError, UserError
 from wgan.types import Batch
 
-Progress = Callable[[int, int], None]
 Block = NDArray[np.float64]
 
 _BATCH_ROWS = 2**16
