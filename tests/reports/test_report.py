@@ -140,10 +140,11 @@ def test_a_report_says_what_was_trained_on_what(make_run: MakeRun, tmp_path: Pat
     text = read(tmp_path, make_run(rows=records(200))).text
     assert "wgan-gp on digits" in text
     assert (
-        "WGAN-GP (Gulrajani et al., 2017) trained on digits, 1,797 samples of shape "
+        " wgan-gp trained on digits, 1,797 samples of shape "
         "8 \N{MULTIPLICATION SIGN} 8 (179 of them held out), for 200 steps in 4.0 s. The "
         "Wasserstein estimate ended at 0.999 (median of the last 5 steps)." in text
     )
+    assert "WGAN-GP. Gulrajani et al., 2017." in text
     assert "estimate of W1 up to the critic's scale" in text
     assert "positive when real samples score higher" in text
     for section in (
@@ -277,10 +278,12 @@ def test_measurements_come_with_their_floors(make_run: MakeRun, tmp_path: Path) 
         },
         "memorisation": {"value": 0.5, "floor": None, "better": "0.5", "meaning": "", "detail": {}},
     }  # fmt: skip
-    text = read(tmp_path, make_run(evaluation={"measurements": found})).text
-    assert "samples noise floor better what it says" in text
-    assert "w1 3.25 2.5 (samples at its size: 3.5) lower optimal transport (size 1797)" in text
-    assert "memorisation 0.5 \N{EN DASH} 0.5" in text
+    evaluation = {"measurements": found, "compared": {"reference_samples": 1797, "unit": "grey"}}
+    text = read(tmp_path, make_run(evaluation=evaluation)).text
+    assert "samples at the floor's size noise floor better what it says" in text
+    assert "w1 3.25 3.5 2.5 lower optimal transport" in text
+    assert "memorisation 0.5 \N{EN DASH} \N{EN DASH} 0.5" in text
+    assert "reference samples 1797 unit grey w1: size 1797" in text
 
 
 # -- several runs ----------------------------------------------------------------------------------
@@ -297,7 +300,7 @@ def test_several_runs_share_axes_and_tables(make_run: MakeRun, tmp_path: Path) -
     assert "2 runs on digits" in page.text
     assert "steps 200 150" in page.text
     assert "n_critic 5 1" in page.text
-    assert "two two: floor better" in page.text
+    assert "two noise floor better what it says w1 1.5 0.5 lower m" in page.text
     assert page.names.count("Wasserstein estimate over steps") == 1
     assert {"one, step 10", "two, step 10", "Real data"} <= set(page.names)
     source = (tmp_path / "out" / "report.html").read_text()

@@ -64,7 +64,7 @@ th, td { text-align: left; vertical-align: top; padding: 6px 18px 6px 0;
 th { font-weight: 600 } thead th { color: var(--muted); font-size: .85rem }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap }
 tr.differs th, tr.differs td { background: var(--mark) }
-details summary { cursor: pointer; margin: 1rem 0 .3rem; font-weight: 600 }
+summary { cursor: pointer; color: var(--muted); font-size: .92rem }
 @media (max-width: 600px) { main { padding: 18px 14px 36px } h1 { font-size: 1.4rem }
   th, td { padding-right: 12px } }
 """
@@ -91,6 +91,11 @@ def paragraph(text: str, kind: str = "") -> str:
     attribute = f' class="{kind}"' if kind else ""
     marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
     return f"<p{attribute}>{marked}</p>"
+
+
+def folded(title: str, markup: str) -> str:
+    """Markup that shows when its title is clicked."""
+    return f"<details><summary>{escape(title)}</summary>{markup}</details>"
 
 
 def tiles(numbers: Iterable[tuple[str, str]]) -> str:

@@ -67,7 +67,10 @@ def _head(runs: Runs, title: str) -> str:
     parts = [f"<h1>{escape(title)}</h1>"]
     item = next(iter(runs.values()))
     if len(runs) == 1:
-        parts += [page.paragraph(_sentence(item), "lead"), page.tiles(_numbers(item).items())]
+        parts.append(page.paragraph(_sentence(item), "lead"))
+        if source := _source(item):
+            parts.append(page.paragraph(f"{source}.", "note"))
+        parts.append(page.tiles(_numbers(item).items()))
         reason = item.run.card.get("reason")
         if item.run.card.get("status") == "failed" and reason:
             parts.append(page.paragraph(f"The run stopped early: {reason}"))
@@ -92,11 +95,8 @@ def _data(data: Mapping[str, Any]) -> str:
 
 def _sentence(item: ReportInput) -> str:
     """What was trained on what, for how long, and to which estimate."""
-    recipe, split = item.run.card.get("recipe") or {}, item.run.card.get("split") or {}
-    source = ", ".join(str(recipe[key]) for key in ("source", "year") if recipe.get(key))
-    said = str(recipe.get("title") or item.recipe) + (f" ({source})" if source else "")
-    said += f" trained on {_data(item.data)}"
-    held_out = split.get("heldout")
+    held_out = (item.run.card.get("split") or {}).get("heldout")
+    said = f"`{item.recipe}` trained on {_data(item.data)}"
     said += f" ({held_out:,} of them held out)" if isinstance(held_out, int) and held_out else ""
     said += f", for {item.steps:,} step{'s' * (item.steps != 1)}"
     said += f" in {page.duration(item.seconds)}." if item.steps else ": nothing is recorded yet."
@@ -105,6 +105,13 @@ def _sentence(item: ReportInput) -> str:
         said += f" The {words(item.estimate)} ended at {page.number(curve.final, 3)}"
         said += f" (median of the last {curve.window} steps)." if curve.window > 1 else "."
     return said
+
+
+def _source(item: ReportInput) -> str:
+    """What the recipe is and where it was published."""
+    recipe = item.run.card.get("recipe") or {}
+    source = ", ".join(str(recipe[key]) for key in ("source", "year") if recipe.get(key))
+    return ". ".join(part for part in (str(recipe.get("title") or ""), source) if part)
 
 
 def _numbers(item: ReportInput) -> dict[str, str]:

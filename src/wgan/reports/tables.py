@@ -9,51 +9,62 @@ from typing import Any
 from wgan.reports import page
 from wgan.reports.inputs import Runs, words
 
+_FAIR = "value_at_floor_size"
 _ON_CARD_ELSEWHERE = ("format", "departures", "meaning", "estimate", "codec", "reason")
 
 
 def evaluation(runs: Runs) -> str:
-    """Measurements with their noise floors, one pair of columns for each run that has them."""
-    measured = {
-        name: item.evaluation["measurements"] for name, item in runs.items() if item.evaluation
-    }
+    """Measurements with their noise floors, a few columns for each run that has them."""
+    found = {name: item.evaluation for name, item in runs.items() if item.evaluation}
+    measured = {name: part["measurements"] for name, part in found.items()}
     entries: dict[str, Any] = {}
-    for found in measured.values():
-        entries = {**found, **entries}
+    for part in measured.values():
+        entries = {**part, **entries}
     if not entries:
         return ""
-    header, rows = [""], []
+    # Where real data were too few for a floor at the same size, the fair comparison is a third one.
+    smaller = any(_FAIR in _detail(entry) for part in measured.values() for entry in part.values())
+    header = [""]
     for name in measured:
-        header += [name, f"{name}: floor"] if len(runs) > 1 else ["samples", "noise floor"]
+        first = name if len(runs) > 1 else "samples"
+        header += [first, *(["at the floor's size"] if smaller else []), "noise floor"]
+    rows = []
     for key, entry in entries.items():
         cells: list[object] = [key]
-        for found in measured.values():
-            cells += [found.get(key, {}).get("value"), _floor(found.get(key, {}))]
-        rows.append([*cells, entry.get("better"), _explained(entry)])
+        for part in measured.values():
+            one = part.get(key, {})
+            cells += [one.get("value"), *([_detail(one).get(_FAIR)] if smaller else [])]
+            cells.append(one.get("floor"))
+        rows.append([*cells, entry.get("better"), entry.get("meaning")])
     note = (
         "None of these numbers comes from the critic. The noise floor is the same number for real "
         "data against other real data: what is as near as that cannot be told from the data."
     )
-    table = page.table([*header, "better", "what it says"], rows)
-    return page.section("Judged against data", page.paragraph(note), table)
+    return page.section(
+        "Judged against data",
+        page.paragraph(note),
+        page.table([*header, "better", "what it says"], rows),
+        page.folded("What was compared, and how", _compared(found)),
+    )
 
 
-def _floor(entry: Mapping[str, Any]) -> object:
-    """The floor, and what compares with it where it was taken at a smaller size."""
-    fair = (entry.get("detail") or {}).get("value_at_floor_size")
-    if fair is None or entry.get("floor") is None:
-        return entry.get("floor")
-    return f"{page.plain(entry['floor'])} (samples at its size: {page.plain(fair)})"
+def _compared(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Sizes and settings: of the whole evaluation, then of each measurement."""
+    columns = []
+    for part in found.values():
+        compared = part.get("compared") or {}
+        column = {words(k): v for k, v in compared.items() if not isinstance(v, list | dict)}
+        for key, entry in part["measurements"].items():
+            detail = {k: v for k, v in _detail(entry).items() if not isinstance(v, list | dict)}
+            column[f"{key}:"] = {words(k): v for k, v in detail.items() if k != _FAIR}
+        columns.append(column)
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = [[name, *(column.get(name) for column in columns)] for name in names]
+    return page.table(["", *(found if len(found) > 1 else [""])], rows)
 
 
-def _explained(entry: Mapping[str, Any]) -> str:
-    detail = {
-        words(key): value
-        for key, value in (entry.get("detail") or {}).items()
-        if isinstance(value, int | float | str) and key != "value_at_floor_size"
-    }
-    meaning = str(entry.get("meaning") or "")
-    return f"{meaning} ({page.plain(detail)})" if detail else meaning
+def _detail(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    return entry.get("detail") or {}
 
 
 def settings(runs: Runs) -> str:
