@@ -222,7 +222,9 @@ def resolve(
     if mode not in ("auto", "published"):
         raise UnknownNameError("settings", mode, ("auto", "published"))
     network = str(
-        given.get("critic") or recipe.settings.critic or fits(source.codec.kind, source.codec.shape)
+        given.get("critic_network")
+        or recipe.settings.critic_network
+        or fits(source.codec.kind, source.codec.shape)
     )
     if network not in CRITICS:
         raise UnknownNameError("network", network, CRITICS)

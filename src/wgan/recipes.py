@@ -61,7 +61,8 @@ class Settings:
         clip_norm: Largest norm of a gradient; None: any.
         average: Decay of the generator's running average; 0: none.
         latent: Length of a latent vector.
-        generator_network, critic_network: By name; None: dcgan for pictures with sides of 16 and more, else mlp.
+        generator_network, critic_network: By name; None: dcgan for pictures with sides
+            of 16 and more, else mlp.
         width: Units (mlp, 512) or filters (dcgan, 64).
         depth: Hidden layers of an mlp (3); a dcgan's follows from the picture.
         generator_norm: none, layer or batch; None: batch for a dcgan, none otherwise.

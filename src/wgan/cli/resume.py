@@ -18,6 +18,7 @@ def resume(
     *,
     steps: int | None = None,
     seconds: float | None = None,
+    judge: int | None = None,
     allow: Annotated[bool, Parameter(negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -30,6 +31,7 @@ def resume(
         run: The run directory.
         steps: Total steps, from the run's first step [what the run was started with].
         seconds: Bound on this command.
+        judge: Samples judged against the data at the end; 0 for none [at most 2,000].
         allow: Go on even if the data, the versions or the settings have changed.
         quiet: Show nothing while training.
         json: Print the result as JSON.
@@ -53,4 +55,4 @@ def resume(
         return 0
     if not (quiet or json):
         print(f"going on from step {session.state.step:,} of {run}", file=sys.stderr)
-    return train_session(session, quiet=quiet or json, json=json)
+    return train_session(session, judge=judge, quiet=quiet or json, json=json)

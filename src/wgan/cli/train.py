@@ -7,7 +7,7 @@ import json as json_format
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -41,6 +41,7 @@ def train(
     data_flags: DataFlags = _DEFAULT_DATA,
     method_flags: MethodFlags = _DEFAULT_METHOD,
     network_flags: NetworkFlags = _DEFAULT_NETWORKS,
+    judge: int | None = None,
     quiet: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
@@ -62,6 +63,7 @@ def train(
         config: A YAML file of settings, such as a run's config.yaml; flags win.
         checkpoint_every: Steps between checkpoints.
         sample_every: Steps between sample sheets.
+        judge: Samples judged against the data at the end; 0 for none [at most 2,000].
         quiet: Show nothing while training.
         json: Print the result as JSON.
     """
@@ -97,10 +99,10 @@ def train(
         )
         for departure in departures:
             _say(f"  auto: {departure}")
-    return train_session(session, quiet=quiet, json=json)
+    return train_session(session, judge=judge, quiet=quiet, json=json)
 
 
-def train_session(session: Session, *, quiet: bool, json: bool) -> int:
+def train_session(session: Session, *, judge: int | None, quiet: bool, json: bool) -> int:
     """Train to the end of the budget, judge, report; the exit status."""
     from wgan.api import load
     from wgan.session import report
@@ -123,27 +125,32 @@ def train_session(session: Session, *, quiet: bool, json: bool) -> int:
         if stopper():
             _say(f"stopped at step {step}, saved; go on with: wgan resume {path}")
             return stopper.status
-        evaluation = load(path).evaluate()
-        session.run.save_json("evaluation.json", evaluation.to_json())
-        report([session.run])
-    result: dict[str, Any] = {
-        "run": str(path),
-        "step": step,
-        "train_seconds": round(trained, 3),
-        "seconds": round(time.monotonic() - STARTED, 3),
-        "samples": str(path / "samples.png"),
-        "report": str(path / "report.html"),
-        "evaluation": evaluation.to_json(),
-    }
+        evaluation = None
+        if judge != 0:
+            evaluation = load(path).evaluate(n=judge)
+            session.run.save_json("evaluation.json", evaluation.to_json())
+            report([session.run])
     if json:
+        result = {
+            "run": str(path),
+            "step": step,
+            "train_seconds": round(trained, 3),
+            "seconds": round(time.monotonic() - STARTED, 3),
+            "samples": str(path / "samples.png"),
+            "report": str(path / "report.html"),
+            "evaluation": evaluation and evaluation.to_json(),
+        }
         print(json_format.dumps(result))
         return 0
     rate = (step - first) / max(trained, 1e-9)
-    print(f"\n{config.recipe} on {session.source.name}: step {step:,}, {trained:.0f} s of training")
-    print(f"({rate:.1f} steps/s), {result['seconds']:.0f} s in all\n")
-    print(evaluation.table())
     print(
-        f"\n  look    {path / 'samples.png'}\n          {path / 'report.html'}"
+        f"\n{config.recipe} on {session.source.name}: step {step:,}, {trained:.0f} s of training "
+        f"({rate:.1f} steps/s)\n"
+    )
+    if evaluation is not None:
+        print(f"{evaluation.table()}\n")
+    print(
+        f"  look    {path / 'samples.png'}\n          {path / 'report.html'}"
         f"\n  go on   wgan resume {path} --steps {2 * step}"
         f"\n  sample  wgan sample {path} -n 64 --out samples.npy"
         f"\n  judge   wgan evaluate {path}"
