@@ -22,6 +22,11 @@ METHODS = get_args(Method)
 EVERY: list[Callable[..., SlopePenalty]] = [GradientPenalty, Dragan, R1, R2]
 
 
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
 def linear(slope: float, shape: tuple[int, ...], norm: Norm = 2) -> Critic:
     """A linear critic with this slope in the data's norm."""
     direction = torch.randn(shape, dtype=torch.float64)

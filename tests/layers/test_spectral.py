@@ -78,6 +78,17 @@ def test_operator_mode_against_the_explicit_matrix(name: str, explicit: Explicit
     assert 0.75 < norm <= 1 + 1e-4  # below 1: the picture is small, and 1.04 per axis for the grid
 
 
+def test_operator_mode_covers_what_lies_between_its_frequencies(explicit: Explicit) -> None:
+    layer = nn.Conv1d(2, 2, 2)
+    angle = torch.tensor(torch.pi / 8)  # the norm |I + e^{iw} R| peaks at w = angle, off the grid
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).view(2, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.stack([torch.eye(2), turn], 2))
+    spectral_normalise(layer, "operator")
+    forwards(layer, torch.zeros(1, 2, 4), 50)
+    assert 0.97 < float(torch.linalg.matrix_norm(explicit(layer, (2, 80)), 2)) <= 1
+
+
 def test_reshaped_mode_does_not_bound_a_convolution(explicit: Explicit) -> None:
     layer = nn.Conv2d(1, 1, 3, padding=1)
     with torch.no_grad():

@@ -15,6 +15,11 @@ from wgan.layers import Dropout, GroupSort, orthogonalise
 from wgan.types import Scores
 
 
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
 class Plain(nn.Module):
     """A critic in the usual style: a body, a head, scores with features."""
 
