@@ -117,6 +117,31 @@ def test_scale_judges_every_column_but_leaves_own_units_to_w1() -> None:
     assert blind.compared["features_fingerprint"] != seeing.compared["features_fingerprint"]
 
 
+def test_memorisation_is_judged_in_scaled_columns() -> None:
+    width = np.array([1000.0, 0.001])
+    train, heldout = normal(200, 2) * width, normal(200, 2, seed=1) * width
+    copies = train[:100] + np.array([0.0, 1.0]) * width  # near in the wide column alone
+    assert evaluate(copies, heldout, train=train, heldout=heldout)["copies"].value == 1
+    scaled = evaluate(copies, heldout, train=train, heldout=heldout, scale=width)
+    train, heldout, copies = train / width, heldout / width, copies / width
+    by_hand = evaluate(copies, heldout, train=train, heldout=heldout)
+    for name in ("memorisation", "copies"):
+        assert scaled[name].value == by_hand[name].value
+    assert scaled["copies"].value < 0.2
+
+
+def test_units() -> None:
+    """A change of unit and origin multiplies distances and leaves every other measure alone."""
+    x, y, train, heldout = (normal(60, 3, seed=s) for s in range(4))
+    before = evaluate(x, y, train=train, heldout=heldout)
+    x, y, train, heldout = (64 * v + 8 for v in (x, y, train, heldout))
+    after = evaluate(x, y, train=train, heldout=heldout)
+    power = {"w1": 1, "sliced_w1": 1, "energy": 1, "frechet": 2}
+    for m in before.measurements:
+        expected = m.value * 64 ** power.get(m.name, 0)
+        assert after[m.name].value == pytest.approx(expected, rel=1e-9), m.name
+
+
 def test_pictures_are_flattened_and_in_pixel_levels() -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (60, 6, 6, 3), dtype=np.uint8)

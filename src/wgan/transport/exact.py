@@ -109,9 +109,10 @@ def exact_from_cost(
     scale = float(np.abs(cost).max()) or 1.0
     flow, phi = _simplex(flow_a, flow_b, cost / scale)
 
-    # Two c-transforms turn nearly feasible potentials into feasible ones that are no worse.
-    psi = (phi[:, None] * scale - cost).max(axis=0)
-    phi = (cost + psi).min(axis=1)
+    # The c-transform of the solver's potential: feasible by construction, where its own pair is
+    # so only to its tolerance, and no worse.
+    phi = phi * scale
+    psi = (phi[:, None] - cost).max(axis=0)
     constant = (weights[0] @ phi + weights[1] @ psi) / 2
     phi, psi = phi - constant, psi - constant
 
