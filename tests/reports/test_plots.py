@@ -40,8 +40,9 @@ def test_the_median_is_the_papers_filter_inside() -> None:
 
 
 def test_the_median_does_not_pull_the_ends_to_zero() -> None:
-    curve = Curve(np.arange(200), np.full(200, 3.0))
-    np.testing.assert_array_equal(curve.median().values, 3.0)
+    median = Curve(np.arange(200), np.arange(10.0, 210.0)).median().values
+    assert median[:3].tolist() == [11, 11, 12]  # of 11 10 [10] 11 12 and so on
+    assert median[-3:].tolist() == [207, 208, 208]
 
 
 def test_few_values_are_not_filtered() -> None:

@@ -201,6 +201,8 @@ def test_short_runs_have_a_report(make_run: MakeRun, tmp_path: Path, n: int) -> 
     text = read(tmp_path, make_run(rows=records(n), sheets=n)).text
     assert f"for {n} step{'s' * (n != 1)}" in text
     assert ("nothing is recorded yet" in text) == (n == 0)
+    assert "nothing recorded" not in text  # no empty axes
+    assert ("Thick: the median filter" in text) == (n == 90)
 
 
 def test_a_bare_run_directory_has_a_report(tmp_path: Path) -> None:

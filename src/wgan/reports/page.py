@@ -62,6 +62,7 @@ table { border-collapse: collapse; font-size: .92rem }
 th, td { text-align: left; vertical-align: top; padding: 6px 18px 6px 0;
   border-bottom: 1px solid var(--line); max-width: 34em; overflow-wrap: break-word }
 th { font-weight: 600 } thead th { color: var(--muted); font-size: .85rem }
+td:last-child:not(.number) { min-width: 13em }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap }
 tr.differs th, tr.differs td { background: var(--mark) }
 summary { cursor: pointer; color: var(--muted); font-size: .92rem }

@@ -72,10 +72,12 @@ def estimates(runs: Runs) -> str:
         meaning = next(iter(group.values())).run.card.get("meaning")
         said = [f"{title}: {meaning}." if meaning else "", _READING.get(key, "")]
         parts.append(page.paragraph(" ".join(part for part in said if part)))
-        note = (
-            "Thin: each step. Thick: the median filter of the paper's figures." if not each else ""
-        )
-        plot = over_steps(_curves(group, key), words(key), zero=True)
+        if not _recorded(group, key):
+            continue
+        curves = _curves(group, key)
+        filtered = any(curve.window > 1 for curve in curves.values())
+        note = "Thin: each step. Thick: the median filter of the paper's figures." * filtered
+        plot = over_steps(curves, words(key), zero=True)
         each.append(page.figure(svg(plot, f"{title} over steps"), title, note))
     if not groups:
         parts.append(
