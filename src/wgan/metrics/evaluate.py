@@ -350,7 +350,7 @@ def _by_memory(
             "0.5",
             {**detail, "p_value": result.p_value},
             "chance that a sample is nearer to training data than unseen data are; "
-            f"p = {result.p_value:.2g} for copying",
+            f"p = {result.p_value:.2g} for nearer",
         ),
         Measurement(
             "copies",

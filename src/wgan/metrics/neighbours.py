@@ -106,9 +106,9 @@ class Memorisation:
 
     Attributes:
         closeness: Probability that a sample is closer to the training data than a held-out one is:
-            0.5 if they are alike, 1 for copies, below 0.5 for samples away from all data.
-        p_value: One-sided Mann-Whitney test that samples are closer; a small value is evidence of
-            memorisation.
+            0.5 if they are alike, 1 for copies, below 0.5 for samples away from all data. Samples
+            that keep to where the data are dense are closer too: `copies` tells the two apart.
+        p_value: One-sided Mann-Whitney test that samples are closer.
         copies: Share of samples within `threshold` of a training sample.
         heldout_copies: The same share of the held-out data, which is duplicated in the data itself.
         threshold: A tenth of the median distance of the held-out data, in the data's unit.
