@@ -202,6 +202,22 @@ def test_finite_differences_with_a_critic_that_changes_from_pass_to_pass() -> No
     assert 0 < float(slope) <= 1.01
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_penalty_takes_no_power_iteration(method: Any) -> None:
+    network = spectral_normalise(nn.Linear(3, 1))
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    assert before
+    with torch.no_grad():
+        network.get_parameter("parametrizations.weight.original").add_(1)
+    real, fake = torch.randn(9, 3), torch.randn(9, 3)
+    penalise(GradientPenalty(method=method), wrap(network), (9, 3), real, fake)
+    assert all(torch.equal(before[name], value) for name, value in network.named_buffers())
+    network(real)
+    assert not torch.equal(
+        network.get_buffer("parametrizations.weight.0.v"), before["parametrizations.weight.0.v"]
+    )
+
+
 def test_gradient_of_the_penalty_is_right() -> None:
     real, fake = (torch.randn(4, 2, dtype=torch.float64) for _ in range(2))
     draw = Draw(rows={"mix": torch.rand(4, dtype=torch.float64)})
@@ -347,7 +363,7 @@ def test_refused_fields(kind: Any, fields: dict[str, Any], reason: str) -> None:
 
 @pytest.mark.parametrize("constraint", [GradientPenalty(norm=1), R1(interval=2), Dragan()])
 def test_compiled_whole_it_gives_the_same_gradients(constraint: SlopePenalty) -> None:
-    network = spectral_normalise(nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))).eval()
+    network = spectral_normalise(nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1)))
     real, fake = torch.randn(4, 3), torch.randn(4, 3)
     draw = constraint.draw(torch.Generator().manual_seed(0), (4, 3))
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from wgan.errors import UserError
+from wgan.layers import paused_iterations
 from wgan.types import Critic, Draw, Loss
 
 _ONCE_DIFFERENTIABLE = ("torch::autograd::NotImplemented", "torch::autograd::Error")
@@ -105,8 +106,8 @@ def input_gradient(critic: Critic, points: Tensor) -> Tensor:
     """The gradient of each score with respect to its own sample, differentiable once more.
 
     In float32 or wider, with autocast off. Attention runs in its plain form, because the fused ones
-    have no second derivative. Inside a compiled function `torch.func.grad` is used, which can be
-    traced where `autograd.grad(create_graph=True)` cannot.
+    have no second derivative; spectral norms take no power iteration. Inside a compiled function
+    `torch.func.grad` is used, which can be traced where `autograd.grad(create_graph=True)` cannot.
 
     Args:
         critic: The critic, with any condition bound.
@@ -122,7 +123,8 @@ def input_gradient(critic: Critic, points: Tensor) -> Tensor:
     def total_score(at: Tensor) -> Tensor:
         return critic(at).score.sum()
 
-    with torch.autocast(points.device.type, enabled=False), sdpa_kernel(SDPBackend.MATH):
+    plain = torch.autocast(points.device.type, enabled=False)
+    with plain, sdpa_kernel(SDPBackend.MATH), paused_iterations():
         if torch.compiler.is_compiling():
             gradient: Tensor = torch.func.grad(total_score)(points)
         else:

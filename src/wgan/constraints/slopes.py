@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wgan.constraints.base import Constraint, input_gradient, refuse_once_differentiable
 from wgan.errors import UserError
-from wgan.layers import Dropout
+from wgan.layers import Dropout, paused_iterations
 from wgan.types import Critic, Draw, Loss
 
 Norm = Literal[1, 2, "inf"]
@@ -132,8 +132,8 @@ def finite_difference_slope(critic: Critic, points: Tensor, norm: Norm) -> Tenso
     """The slope at each point, ``[batch]``, as :class:`SlopePenalty` says."""
     step = _REACH * steepest(input_gradient(critic, points).detach(), norm)
     points = points.detach().to(step)
-    with torch.autocast(points.device.type, enabled=False):
-        # One pass, so that a critic that changes from pass to pass (spectral norm) is one function.
+    with torch.autocast(points.device.type, enabled=False), paused_iterations():
+        # One pass, so that a critic that changes from pass to pass is one function.
         ahead, behind = critic(torch.cat([points + step, points - step])).score.chunk(2)
     return (ahead - behind) / (2 * _REACH)
 

@@ -126,9 +126,25 @@ def spectral_normalise(network: nn.Module, mode: SpectralMode = "reshaped") -> n
     return network
 
 
+class paused_iterations:  # noqa: N801
+    """A context in which training forwards leave u and v alone.
+
+    For passes that are not the training's own: a compiled one under `torch.func` could not move a
+    buffer, and the same network should take the same number of iterations, compiled or not.
+    """
+
+    depth = 0
+
+    def __enter__(self) -> None:
+        paused_iterations.depth += 1
+
+    def __exit__(self, *exception: object) -> None:
+        paused_iterations.depth -= 1
+
+
 def _advance(layer: nn.Module, inputs: Any) -> None:
     """Forward pre-hook: the power iteration belongs to the forward, not to reading the weight."""
-    if layer.training:
+    if layer.training and not paused_iterations.depth:
         holder = layer.parametrizations["weight"]  # type: ignore[index]
         holder[0].advance(holder.original)  # type: ignore[union-attr]
 
