@@ -99,7 +99,7 @@ def svg(figure: Figure, title: str) -> str:
     text = buffer.getvalue()
     opening = re.search(r'<svg [^>]*viewBox="([^"]+)"[^>]*>', text)
     assert opening is not None
-    body = re.sub(r"<metadata>.*?</metadata>", "", text[opening.end() :], flags=re.DOTALL)
+    body = text[opening.end() :]
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', body))
     body = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", body)
     body = re.sub(r' d="[^"]+"', lambda m: re.sub(r"(\.\d\d)\d+", r"\1", m[0]), body)
