@@ -27,10 +27,12 @@ from wgan.metrics.features import feature_space
 from wgan.metrics.modes import KnownModes
 from wgan.recipes import Departure
 from wgan.run import Run, next_path
-from wgan.session import Session, build_state, codec_of, synthesize
+from wgan.session import Session, build_state, codec_of, report, synthesize
+from wgan.training import train as train_steps
 from wgan.types import Record
 
 _JUDGED = 2_000  # samples of each that an evaluation takes by itself
+_FEW = 200  # of each, where time is short
 
 Data = str | os.PathLike[str] | NDArray[Any] | Tensor | Source
 Given = Mapping[str, float | Sequence[float] | NDArray[Any]]
@@ -67,6 +69,7 @@ def train(
         for _ in session.records():
             pass
         session.finish()
+        report([session.run])
     return load(session.run.path, generator=generator, critic=critic)
 
 
@@ -89,6 +92,7 @@ def iterate(
             yield from session.records()
         finally:
             session.finish()
+            report([session.run])
 
 
 def resume(
@@ -119,6 +123,7 @@ def resume(
         for _ in session.records():
             pass
         session.finish()
+        report([session.run])
     return load(session.run.path, generator=generator, critic=critic)
 
 
@@ -211,6 +216,7 @@ class Trained:
         n: int | None = None,
         seed: int = 0,
         features: str | None = None,
+        seconds: float | None = None,
     ) -> Evaluation:
         """Judge samples against data by numbers that do not come from the critic.
 
@@ -220,12 +226,21 @@ class Trained:
             seed: Of the samples.
             features: Where Frechet and kernel distances are taken: ``raw``, ``pca:K``, a weights
                 file, or ``module:function``; None: chosen by the samples' length.
+            seconds: Judge fewer samples if so many would take longer (at least 200).
         """
         source, training, heldout = self._sources(data)
-        limit = _JUDGED if source.size is None else source.size
-        count = min(limit, _JUDGED) if n is None else n
-        if count > limit and source.size is not None:
-            raise UserError(f"`n` is {count} and the data has {limit} samples")
+        if n is not None and source.size is not None and n > source.size:
+            raise UserError(f"`n` is {n} and the data has {source.size} samples")
+        count = _JUDGED if n is None else n
+        if source.size is not None:
+            count = min(count, source.size)
+        if seconds is not None and count > _FEW:
+            first = self.evaluate(data, n=_FEW, seed=seed, features=features)
+            left = seconds - first.seconds  # the work grows with the square of the samples
+            fits = int(_FEW * math.sqrt(max(left, 0.0) / first.seconds))
+            if fits <= _FEW:
+                return first
+            count = min(fits, count)
         reference = _own(source, count)
         scale = self._metric_scale()
         space = feature_space(
@@ -366,6 +381,33 @@ def reopen(
     session.started = started
     session.deadline = None if config.seconds is None else started + config.seconds
     return session
+
+
+def critic_passes(recipe: str) -> float:
+    """Batches that the critic scores in a step of a recipe, penalties included; counted in one.
+
+    Without a warm-up; the published ``n_critic``. A penalty's second derivative is not counted.
+    """
+    source = open_source("gaussians8")
+    small = {"recipe": recipe, "network": "mlp", "settings": "published", "width": 2, "depth": 1}
+    config, _ = resolve(
+        {**small, "batch_size": 4, "generator_batch_size": 4, "warmup": False, "latent": 2},
+        source,
+        source.name,
+    )
+    state = build_state(config, source)
+    if state.critic is None:
+        return 0
+    scored = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        nonlocal scored
+        scored += len(inputs[0])
+
+    with state.critic.module.register_forward_hook(count):
+        for _ in train_steps(state, source, until=1):
+            pass
+    return scored / 4
 
 
 def finished(run: Run) -> bool:

@@ -191,9 +191,14 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def data_options(given: Mapping[str, Any]) -> DataOptions:
-    """The part of the settings that says how data is read."""
-    named = {name: given[name] for name in _OPTION_FIELDS if given.get(name) is not None}
-    return DataOptions(**named, seed=_integer("seed", given.get("seed", 0), 0))
+    """The part of the settings that says how data is read.
+
+    The run's seed is not among it: two seeds of one recipe train on the same data, from which the
+    seed picks the split (and a synthetic source's stream), so that their runs compare.
+    """
+    return DataOptions(
+        **{name: given[name] for name in _OPTION_FIELDS if given.get(name) is not None}
+    )
 
 
 def resolve(
@@ -213,11 +218,12 @@ def resolve(
     for key in given:
         if key not in KNOWN_SETTINGS:
             raise UnknownNameError("setting", key, KNOWN_SETTINGS)
+    recipe = get_recipe(str(given.get("recipe", "wgan-gp")))
     for short, fields in _BOTH.items():
         if short in given:
             value = given.pop(short)
-            given = {**dict.fromkeys(fields, value), **given}
-    recipe = get_recipe(str(given.get("recipe", "wgan-gp")))
+            players = fields if recipe.objective.uses_critic else fields[:1]
+            given = {**dict.fromkeys(players, value), **given}
     mode = str(given.get("settings", "auto"))
     if mode not in ("auto", "published"):
         raise UnknownNameError("settings", mode, ("auto", "published"))

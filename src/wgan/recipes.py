@@ -559,21 +559,8 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         "objective": {"name": recipe.objective.name, **_fields(recipe.objective)},
         "constraints": {c.name: _fields(c) for c in recipe.constraints},
         "meaning": recipe.objective.meaning,
-        "critic_passes_per_step": critic_passes(recipe),
         "settings": settings,
     }
-
-
-def critic_passes(recipe: Recipe) -> int:
-    """Batches that the critic scores per step: real and fake, what penalties add, the generator's.
-
-    Without a warm-up. A penalty's second backward is not counted apart.
-    """
-    if not recipe.objective.uses_critic:
-        return 0
-    update = 1 + recipe.objective.n_fakes + sum(c.passes for c in recipe.constraints)
-    updates = recipe.settings.n_critic * recipe.settings.critic_passes
-    return updates * update + recipe.objective.n_fakes
 
 
 def _fields(part: Objective | Constraint) -> dict[str, Any]:

@@ -218,20 +218,19 @@ class Session:
                 self.run.flush()
 
     def reserve(self) -> float:
-        """Seconds that the finish is given out of a bounded command."""
+        """Seconds of a bounded command that are kept for pictures, judgement and report."""
         if self.deadline is None:
             return 0.0
-        return min(0.2 * (self.deadline - self.started), 12.0)
+        return min(0.25 * (self.deadline - self.started), 15.0)
 
     def finish(self) -> None:
-        """The last checkpoint, the last pictures, and the report."""
+        """The last checkpoint and the last pictures; :func:`report` comes after it."""
         if self.state.step not in self.run.steps():
             self._save()
         self.run.card |= {"step": self.state.step, "status": self.status}
         self.run.write_card()
         self.picture(last=True)
         self.draw_plane()
-        report([self.run])
 
     def close(self) -> None:
         """Free the run directory for others."""

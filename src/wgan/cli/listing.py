@@ -19,7 +19,13 @@ def recipes(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
     from wgan.recipes import RECIPES, describe
 
     if json:
-        print(json_format.dumps([describe(recipe) for recipe in RECIPES.values()], indent=1))
+        from wgan.api import critic_passes
+
+        found = [
+            {**describe(recipe), "critic_passes_per_step": critic_passes(name)}
+            for name, recipe in RECIPES.items()
+        ]
+        print(json_format.dumps(found, indent=1))
         return 0
     width = max(map(len, RECIPES))
     for recipe in RECIPES.values():

@@ -19,6 +19,8 @@ from wgan.cli.signals import Stopper
 if TYPE_CHECKING:
     from wgan.session import Session
 
+_REPORT_SECONDS = 3.0
+
 _DEFAULT_DATA = DataFlags()
 _DEFAULT_METHOD = MethodFlags()
 _DEFAULT_NETWORKS = NetworkFlags()
@@ -123,13 +125,15 @@ def train_session(session: Session, *, judge: int | None, quiet: bool, json: boo
         session.finish()
         path, step = session.run.path, session.state.step
         if stopper():
+            report([session.run])
             _say(f"stopped at step {step}, saved; go on with: wgan resume {path}")
             return stopper.status
         evaluation = None
         if judge != 0:
-            evaluation = load(path).evaluate(n=judge)
+            left = session.deadline and session.deadline - time.monotonic() - _REPORT_SECONDS
+            evaluation = load(path).evaluate(n=judge, seconds=left)
             session.run.save_json("evaluation.json", evaluation.to_json())
-            report([session.run])
+        report([session.run])
     if json:
         result = {
             "run": str(path),

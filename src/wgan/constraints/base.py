@@ -30,12 +30,10 @@ class Constraint:
         name: The name on the command line and in the configuration.
         per_sample: Whether the penalty is a function of one sample at a time, which batch
             normalisation would break.
-        passes: Batches that the critic scores for one penalty, beside those of the objective.
     """
 
     name: ClassVar[str]
     per_sample: ClassVar[bool] = False
-    passes: ClassVar[int] = 0
 
     def prepare(self, critic: nn.Module) -> nn.Module:
         """The critic to train, before its optimizer exists (parametrised, say)."""

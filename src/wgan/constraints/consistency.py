@@ -35,7 +35,6 @@ class Consistency(Constraint):
     margin: float = 0.0
 
     name: ClassVar[str] = "consistency"
-    passes: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         for field in ("weight", "feature_weight", "margin"):

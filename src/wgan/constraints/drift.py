@@ -26,7 +26,6 @@ class Drift(Constraint):
     weight: float = 0.001
 
     name: ClassVar[str] = "drift"
-    passes: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         self.require("weight", at_least=0)

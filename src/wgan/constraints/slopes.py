@@ -47,7 +47,6 @@ class SlopePenalty(Constraint):
     method: Method = "exact"
 
     per_sample: ClassVar[bool] = True
-    passes: ClassVar[int] = 1
     term: ClassVar[str]
     slope_term: ClassVar[str]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import cached
 
 from wgan.errors import NonFiniteError, UserError
 from wgan.training.state import Player, TrainState
@@ -56,16 +57,20 @@ def critic_update(state: TrainState, batch: Batch) -> Terms:
     with torch.no_grad():
         fakes = [generate(state.generator.module, z, batch.condition) for z in latents]
     critic = bind_critic(player.module, batch.condition)
-    loss, state.objective = method.objective.critic_loss(
-        critic, batch.values, fakes, draw, state.objective, step
-    )
-    total, terms = loss.value, {"critic_loss": loss.value.detach(), **loss.terms}
-    witness = method.objective.witness(critic, batch.values, fakes, draw)
-    for constraint, penalty_draw in zip(method.constraints, penalty_draws, strict=True):
-        penalty = constraint.penalty(witness, batch.values, fakes[0], penalty_draw, step)
-        if penalty is not None:
-            total = total + penalty.value
-            terms |= penalty.terms
+    with cached():  # parametrised weights (spectral, orthogonal) are computed once per update
+        loss, state.objective = method.objective.critic_loss(
+            critic, batch.values, fakes, draw, state.objective, step
+        )
+        total, terms = loss.value, {"critic_loss": loss.value.detach(), **loss.terms}
+        witness = method.objective.witness(critic, batch.values, fakes, draw)
+        for constraint, penalty_draw in zip(method.constraints, penalty_draws, strict=True):
+            for penalty in (
+                constraint.penalty(witness, batch.values, fakes[0], penalty_draw, step),
+                constraint.weight_penalty(player.module, step),
+            ):
+                if penalty is not None:
+                    total = total + penalty.value
+                    terms |= penalty.terms
     terms["critic_gradient_norm"] = _descend(player, total, terms, state, "critic")
     for constraint in method.constraints:
         constraint.project(player.module)
@@ -82,9 +87,10 @@ def generator_update(state: TrainState, batch: Batch) -> Terms:
 
     fakes = [generate(state.generator.module, z, batch.condition) for z in latents]
     critic = bind_critic(state.critic.module, batch.condition) if state.critic else _identity_critic
-    loss, state.objective = method.objective.generator_loss(
-        critic, batch.values, fakes, draw, state.objective, step
-    )
+    with cached():
+        loss, state.objective = method.objective.generator_loss(
+            critic, batch.values, fakes, draw, state.objective, step
+        )
     terms = {"generator_loss": loss.value.detach(), **loss.terms}
     terms["generator_gradient_norm"] = _descend(
         state.generator, loss.value, terms, state, "generator"

@@ -1,0 +1,189 @@
+"""One table of recipes drives these tests; a recipe is picked up on arrival."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from wgan.api import critic_passes
+from wgan.config import resolve
+from wgan.data import open_source
+from wgan.data.base import Source
+from wgan.data.synthetic import Gaussians
+from wgan.errors import UserError
+from wgan.recipes import RECIPES, describe
+from wgan.session import build_state
+from wgan.training import TrainState, train
+
+SMALL: dict[str, Any] = {
+    "network": "mlp",
+    "width": 32,
+    "depth": 2,
+    "latent": 2,
+    "batch_size": 32,
+    "average": 0.9,
+    "steps": 4,
+}
+"""Settings of every test; a recipe's own come on top."""
+
+OWN: dict[str, dict[str, Any]] = {
+    "wgan": {"warmup": False},
+    "mmd": {"critic_network": "autoencoder-l2", "warmup": False, "features": 8},
+    "began": {"critic_network": "autoencoder", "features": 2},
+    "cramer": {"features": 16},
+    "sliced": {"objective": {"n_directions": 50}},
+    "sinkhorn": {"objective": {"iterations": 20}},
+    "sinkhorn-unbalanced": {"objective": {"iterations": 20, "reach": 3.0}},
+}
+"""What a recipe needs beside `SMALL` to be quick."""
+
+MOVES: dict[str, dict[str, Any]] = {
+    "wgan": {"lr": 2e-3, "constraints": {"weight-clipping": {"bound": 0.1}}},
+    "wgan-ct": {"dropout": 0.1},
+    "hinge": {"lr": 5e-4},
+    "gan-r1": {"lr": 1e-3, "steps": 400},
+    "mmd": {"lr": 5e-4, "objective": {"rank_weight": 0.0}, "steps": 300},
+    "began": {"steps": 600},
+    "energy": {"lr": 3e-3},
+}
+"""What a recipe needs beside `OWN` to approach the target in a few hundred steps."""
+
+
+class Target(Gaussians):
+    """N((2, 0), 0.3^2), a displacement of 2 from where a generator starts."""
+
+    name = "target"
+    what = "a displaced Gaussian"
+    citation = "none"
+    centres = np.array([[2.0, 0.0]])
+    standard_deviation = 0.3
+
+
+def settings(recipe: str, **more: Any) -> dict[str, Any]:
+    given = {**SMALL, "recipe": recipe, **OWN.get(recipe, {})}
+    for name, value in more.items():
+        merge = isinstance(value, dict) and isinstance(given.get(name), dict)
+        given[name] = {**given[name], **value} if merge else value
+    if not RECIPES[recipe].objective.uses_critic:
+        given.pop("n_critic", None)
+    return given
+
+
+def start(recipe: str, source: Source, **more: Any) -> TrainState:
+    config, _ = resolve(settings(recipe, **more), source, "test")
+    return build_state(config, source)
+
+
+def rows(values: Tensor) -> Source:
+    return open_source(values.numpy())
+
+
+AWKWARD = {
+    "constant": torch.ones(64, 5),
+    "one-hot": torch.eye(8).repeat(8, 1),
+    "pictures": torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
+}
+
+
+@pytest.mark.parametrize("data", AWKWARD)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_finite_on_awkward_data(recipe: str, data: str) -> None:
+    state = start(recipe, source := rows(AWKWARD[data]))
+    for record in train(state, source, until=3):
+        values = [v for v in record.values() if isinstance(v, float)]
+        assert np.isfinite(values).all(), record
+    assert all(t.isfinite().all() for t in state.tensors().values())
+
+
+NEEDS_TWO = {"cramer", "mmd", "mmd-rq", "energy"}
+"""Unbiased estimators have nothing to say of one sample."""
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_batch_of_one_is_finite_or_refused(recipe: str) -> None:
+    source = rows(torch.randn(64, 5, generator=torch.Generator().manual_seed(0)))
+    state = start(recipe, source, batch_size=1, generator_batch_size=1)
+    if recipe in NEEDS_TWO:
+        with pytest.raises(UserError, match="sample"):
+            list(train(state, source, until=2))
+    else:
+        list(train(state, source, until=2))
+    assert all(t.isfinite().all() for t in state.tensors().values())
+
+
+def untimed(state: TrainState, source: Source, until: int) -> list[dict[str, Any]]:
+    return [
+        {k: v for k, v in record.items() if not k.endswith("_seconds")}
+        for record in train(state, source, until=until)
+    ]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_deterministic_and_bitwise_resume(recipe: str) -> None:
+    source = Target()
+    whole, first, second = (start(recipe, source) for _ in range(3))
+    records = untimed(whole, source, 4)
+    head = untimed(first, source, 2)
+    torch.manual_seed(12345)  # whoever reads the global generator is found out
+    second.load({k: v.clone() for k, v in first.tensors().items()}, first.plain())
+    assert head + untimed(second, source, 4) == records
+    expected, got = whole.tensors(), second.tensors()
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_training_moves_a_displaced_gaussian_to_its_target(recipe: str) -> None:
+    source = Target()
+    more = {"lr": 2e-3, "steps": 200, **MOVES.get(recipe, {})}
+    state = start(recipe, source, **more)
+    target = source.batch(torch.arange(2000)).values
+    latent = torch.randn(2000, 2, generator=torch.Generator().manual_seed(5))
+
+    def distance() -> float:
+        with torch.no_grad():
+            fake = state.average.eval()(latent)
+        return float((fake.mean(0) - target.mean(0)).norm())
+
+    before = distance()
+    list(train(state, source, until=more["steps"]))
+    assert before > 1
+    assert distance() < 0.35 * before
+
+
+DISTANCES = [name for name, r in RECIPES.items() if not r.objective.uses_critic]
+
+
+@pytest.mark.parametrize("recipe", DISTANCES)
+def test_a_distance_between_equal_distributions_is_near_0(recipe: str) -> None:
+    """The loss between two batches of the target, against that between target and displaced."""
+    source, method = Target(), start(recipe, Target()).method
+    x, y = source.batch(torch.arange(500)).values, source.batch(torch.arange(500, 1000)).values
+    draw = method.objective.draw(torch.Generator().manual_seed(0), tuple(x.shape))
+
+    def loss(fake: Tensor) -> float:
+        fakes = [fake] * method.objective.n_fakes
+        state = method.objective.init()
+        found, _ = method.objective.generator_loss(lambda v: v, x, fakes, draw, state, 1)  # type: ignore[arg-type, return-value]
+        return float(found.value)
+
+    assert abs(loss(y)) < 0.02 * loss(y + torch.tensor([1.0, 0.0]))
+
+
+PASSES = {"wgan": 11, "wgan-gp": 16, "wgan-ct": 26, "wgan-ts": 21, "r3gan": 6, "energy": 0}
+"""By hand: n_critic times (real, fake, penalties), and the generator's."""
+
+
+@pytest.mark.parametrize("recipe", PASSES)
+def test_critic_passes_are_counted(recipe: str) -> None:
+    assert critic_passes(recipe) == PASSES[recipe]
+
+
+def test_descriptions_are_complete() -> None:
+    for recipe in RECIPES.values():
+        found = describe(recipe)
+        assert found["source"]
+        assert found["meaning"]
+        assert found["settings"]["rows 2"]["published"]["batch_size"] >= 1
