@@ -21,7 +21,7 @@ help:
 	@echo "make test    set up, run lint, types, import direction, tests and docs"
 
 train: $(VENV)/base-$(BUILD)
-	@$(BIN)/wgan train digits --recipe wgan-gp --seconds 100
+	@$(BIN)/wgan train digits --recipe wgan-gp --steps 5000
 
 test: lint types imports unit docs
 

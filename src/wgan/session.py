@@ -287,7 +287,8 @@ class Session:
             self.state.like,
         )
         own = self.source.codec.decode(fake)
-        real = self._real(count) if self.source.codec.kind == "rows" else None
+        pictures = self.source.codec.kind == "image" and self.source.codec.low is not None
+        real = None if pictures else self._real(count)  # the sheet's frame or colour scale
         place = self.run.path / "samples" / f"{self.state.step:08d}.png"
         sample_sheet(own, self.source.codec, path=place, real=real)
         if last:
@@ -336,7 +337,8 @@ class Session:
     def _picture_real(self) -> None:
         count = _SHEET if self.source.codec.kind != "rows" else _JUDGED
         path = self.run.path / "samples" / "real.png"
-        sample_sheet(self._real(count), self.source.codec, path=path)
+        real = self._real(count)
+        sample_sheet(real, self.source.codec, path=path, real=real)
 
 
 def report(runs: Sequence[Run], place: Path | None = None) -> Path:
