@@ -146,6 +146,7 @@ def train_session(session: Session, *, judge: int | None, quiet: bool, json: boo
         }
         print(json_format.dumps(result))
         return 0
+    example = "samples.csv" if session.source.codec.columns else "samples.npy"
     rate = (step - first) / max(trained, 1e-9)
     print(
         f"\n{config.recipe} on {session.source.name}: step {step:,}, {trained:.0f} s of training "
@@ -156,7 +157,7 @@ def train_session(session: Session, *, judge: int | None, quiet: bool, json: boo
     print(
         f"  look    {path / 'samples.png'}\n          {path / 'report.html'}"
         f"\n  go on   wgan resume {path} --steps {2 * step}"
-        f"\n  sample  wgan sample {path} -n 64 --out samples.npy"
+        f"\n  sample  wgan sample {path} -n 1000 --out {example}"
         f"\n  judge   wgan evaluate {path}"
     )
     return 0
@@ -167,9 +168,9 @@ def _say(line: str) -> None:
 
 
 def _decoding(done: int, total: int) -> None:
-    """Show how far the decoding of pictures has come."""
+    """Show how far the first reading of pictures or rows has come."""
     if sys.stderr.isatty():
         end = "\n" if done == total else ""
-        print(f"\r  reading pictures {done:,}/{total:,}", end=end, file=sys.stderr, flush=True)
+        print(f"\r  reading {done:,}/{total:,}", end=end, file=sys.stderr, flush=True)
     elif done == total:
-        _say(f"  read {total:,} pictures")
+        _say(f"  read {total:,} samples")
