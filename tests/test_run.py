@@ -144,6 +144,14 @@ def test_a_disk_that_cannot_be_written_stops_the_run_resumably(
         run.save(checkpoint(2))
     monkeypatch.undo()
     assert run.latest()[0].step == 1
+    assert [p.name for p in (run.path / "checkpoints").iterdir()] == ["00000001"]
+
+
+def test_what_a_kill_left_half_written_is_cleared(run: Run) -> None:
+    run.save(checkpoint(1))
+    (run.path / "checkpoints" / ".00000002.77").mkdir()
+    run.drop_after(1)
+    assert [p.name for p in (run.path / "checkpoints").iterdir()] == ["00000001"]
 
 
 def test_runs_are_numbered(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -146,7 +146,8 @@ class Run:
         """Close the log and free the run."""
         for handle in (self._log, self._lock):
             if handle is not None:
-                handle.close()
+                with suppress(OSError):  # a full disk: what is lost comes after the last checkpoint
+                    handle.close()
         self._log = self._lock = None
 
     # -- card and records ------------------------------------------------------------------------
@@ -261,11 +262,14 @@ class Run:
             self.flush()
             if self._log is not None:
                 os.fsync(self._log.fileno())
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir()
-            for name, content in files.items():
-                _write(beside / name, content)
-            _write(beside / "checksums.json", json.dumps(sums, indent=1).encode())
+            try:
+                beside.mkdir(exist_ok=True)
+                for name, content in files.items():
+                    _write(beside / name, content)
+                _write(beside / "checksums.json", json.dumps(sums, indent=1).encode())
+            except OSError:
+                shutil.rmtree(beside, ignore_errors=True)
+                raise
             if place.exists():  # the same step again, after a resume: the old one may be damaged
                 shutil.rmtree(place)
             beside.rename(place)
@@ -329,7 +333,9 @@ class Run:
         raise DamagedError(f"{self.path} has no checkpoint: the run was stopped before its first")
 
     def drop_after(self, step: int) -> None:
-        """Remove checkpoints after a step, damaged ones among them."""
+        """Remove checkpoints after a step, damaged ones and what a kill left half-written too."""
+        for half in (self.path / "checkpoints").glob(".[0-9]*"):
+            shutil.rmtree(half, ignore_errors=True)
         for later in (s for s in self.steps() if s > step):
             shutil.rmtree(self.path / "checkpoints" / f"{later:0{_STEP_DIGITS}d}")
 

@@ -185,8 +185,9 @@ class Session:
             return stop()
 
         self.status = "interrupted"  # unless the loop comes to its own end
-        board = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=state.step + 1)
+        board = None
         try:
+            board = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=state.step + 1)
             for record in train(state, self.source, until=done):
                 step = state.step
                 checkpoint = step % config.checkpoint_every == 0
@@ -210,11 +211,12 @@ class Session:
                 raise RunFailedError(
                     f"{error}; the run is saved up to its last checkpoint: "
                     f"wgan resume {self.run.path}"
-                ) from error
+                ) from None
             raise
         finally:
             with contextlib.suppress(RunFailedError, OSError):
-                board.close()
+                if board is not None:
+                    board.close()
                 self.run.flush()
 
     def reserve(self) -> float:

@@ -36,8 +36,8 @@ def test_no_trend_before_there_is_one() -> None:
 
 
 def test_a_slope_far_above_1_is_a_warning() -> None:
-    assert "warning: the critic's slope is 3.5" in shown([1.0], slope=3.5)
-    assert "warning" not in shown([1.0], slope=1.2)
+    assert "warning: the critic's slope is 6.5" in shown([1.0], slope=6.5)
+    assert "warning" not in shown([1.0], slope=2.5)
 
 
 def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
