@@ -1,14 +1,17 @@
-"""The loop, the state it changes, and the two updates it makes."""
+"""The loop, the state it changes, and the updates it makes."""
 
 from wgan.training.loop import train
-from wgan.training.optimizers import OPTIMIZERS, SCHEDULES, OptimizerSpec
-from wgan.training.state import Method, Player, TrainState
+from wgan.training.method import Method
+from wgan.training.optimizers import OPTIMIZERS, SCHEDULES, OptimisticAdam, OptimizerSpec
+from wgan.training.player import Player
+from wgan.training.state import TrainState
 from wgan.training.step import bind_critic, generate
 
 __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
     "Method",
+    "OptimisticAdam",
     "OptimizerSpec",
     "Player",
     "TrainState",

@@ -8,9 +8,10 @@ from time import perf_counter
 import torch
 
 from wgan.data.base import Source
+from wgan.training.probe import Probe
 from wgan.training.state import TrainState
-from wgan.training.step import Terms, critic_update, generator_update
-from wgan.types import Record
+from wgan.training.step import Terms, critic_update, extragradient_update, generator_update
+from wgan.types import Batch, Record
 
 Until = Callable[[TrainState], bool]
 
@@ -18,9 +19,10 @@ Until = Callable[[TrainState], bool]
 def train(state: TrainState, source: Source, *, until: Until | int) -> Iterator[Record]:
     """Train, and yield a record after every step.
 
-    One step is ``n_critic`` batches for the critic and one update of the generator. The caller may
-    stop consuming at any time: between two records the state is complete, and whoever continues it
-    gets the numbers that an uninterrupted run would have had.
+    One step is ``n_critic`` batches for the critic (more where ``n_critic_max`` allows and a probe
+    says that they help) and one update of the generator. The caller may stop consuming at any
+    time: between two records the state is complete, and whoever continues it gets the numbers that
+    an uninterrupted run would have had.
 
     Args:
         state: Where to start; changed in place.
@@ -38,30 +40,58 @@ def train(state: TrainState, source: Source, *, until: Until | int) -> Iterator[
     method = state.method
     while not done(state):
         started = perf_counter()
-        waited = 0.0
+        feed = _Feed(state, source)
         state.generator.module.train()
-        terms: Terms = {}
-        batches = method.critic_batches(state.step + 1)
-        for _ in range(batches):
-            asked = perf_counter()
-            batch = state.next_batch(source, method.batch_size)
-            waited += perf_counter() - asked
-            for _ in range(method.critic_passes):
-                terms = critic_update(state, batch)
-        asked = perf_counter()
-        batch = state.next_batch(source, method.generator_batch_size)
-        waited += perf_counter() - asked
-        terms |= generator_update(state, batch)
+        terms, updates = _train_critic(state, feed)
+        if method.extrapolate:
+            terms |= extragradient_update(state, feed)
+            updates += 1
+        else:
+            terms |= generator_update(state, feed(method.generator_batch_size))
         if state.critic is not None:
             for constraint in method.constraints:
                 terms |= constraint.measure(state.critic.module)
         state.step += 1
+        state.look_back()
         state.update_average()
         values = torch.stack([value.reshape(()).float() for value in terms.values()]).tolist()
         yield {
             "step": state.step,
             **dict(zip(terms, values, strict=True)),
-            "critic_updates": batches * method.critic_passes,
-            "data_seconds": waited,
+            "critic_updates": updates,
+            "data_seconds": feed.seconds,
             "step_seconds": perf_counter() - started,
         }
+
+
+def _train_critic(state: TrainState, feed: _Feed) -> tuple[Terms, int]:
+    """The critic's share of a step that is its alone; the last update's terms, and their number."""
+    method = state.method
+    least = method.critic_batches(state.step + 1)
+    if method.extrapolate:
+        least -= 1  # the last update is made together with the generator's
+    most = max(least, method.n_critic_max or 0)
+    probe = Probe(state, feed) if most > least else None
+    terms: Terms = {}
+    seen = 0
+    while True:
+        for _ in range(min(least, most - seen)):
+            batch = feed(method.batch_size)
+            for _ in range(method.critic_passes):
+                terms = critic_update(state, batch)
+            seen += 1
+        if probe is None or seen == most or not probe.gained():
+            return terms, seen * method.critic_passes
+
+
+class _Feed:
+    """The next batches of a source, and the seconds that they were waited for."""
+
+    def __init__(self, state: TrainState, source: Source) -> None:
+        self.state, self.source, self.seconds = state, source, 0.0
+
+    def __call__(self, count: int) -> Batch:
+        asked = perf_counter()
+        batch = self.state.next_batch(self.source, count)
+        self.seconds += perf_counter() - asked
+        return batch

@@ -1,15 +1,20 @@
-"""One critic update and one generator update. Everything random is drawn before the first loss."""
+"""The updates of a step. Everything random is drawn before the first loss.
+
+Each player's share is in three parts: its loss, the gradient of it, the move. An ordinary update
+is the three in a row; extragradient puts both players' gradients before both moves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import cached
 
 from wgan.errors import NonFiniteError, UserError
-from wgan.training.state import Player, TrainState
+from wgan.training.player import Player
+from wgan.training.state import TrainState
 from wgan.types import Batch, Critic, Scores
 
 Terms = dict[str, Tensor]
@@ -46,6 +51,47 @@ def generate(module: nn.Module, latent: Tensor, condition: Tensor | None) -> Ten
 
 def critic_update(state: TrainState, batch: Batch) -> Terms:
     """Move the critic once; its losses apart as detached scalars."""
+    terms = _critic_gradient(state, batch)
+    _move_critic(state)
+    return terms
+
+
+def generator_update(state: TrainState, batch: Batch) -> Terms:
+    """Move the generator once; its losses apart as detached scalars."""
+    terms = _generator_gradient(state, batch)
+    _move_generator(state)
+    return terms
+
+
+def extragradient_update(state: TrainState, next_batch: Callable[[int], Batch]) -> Terms:
+    """Move both players once, by the gradients a step ahead; their losses there.
+
+    With ``F(w)`` both gradients at ``w = (generator, critic)``, each on a fresh batch, and ``step``
+    the optimizers' update: ``ahead = step(w, F(w))``, ``w <- step(w, F(ahead))``. The critic is
+    projected after each. Adam's moments take in both gradients, as published; what the objective
+    remembers moves once.
+
+    Source: Gidel et al. 2019, algorithms 3 and 4 (Extra-SGD, Extra-Adam).
+    """
+    method = state.method
+    assert state.critic is not None
+    parameters = state.critic.parameters + state.generator.parameters
+    origin, objective = [p.detach().clone() for p in parameters], state.objective
+    terms: Terms = {}
+    for ahead in (False, True):
+        state.objective = objective
+        terms = _critic_gradient(state, next_batch(method.batch_size))
+        terms |= _generator_gradient(state, next_batch(method.generator_batch_size))
+        if ahead:
+            with torch.no_grad():
+                torch._foreach_copy_(parameters, origin)
+        _move_critic(state)
+        _move_generator(state)
+    return terms
+
+
+def critic_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
+    """What the critic minimises, constraints included, and its parts as detached scalars."""
     method, player = state.method, state.critic
     assert player is not None
     step = state.step + 1
@@ -71,31 +117,29 @@ def critic_update(state: TrainState, batch: Batch) -> Terms:
                 if penalty is not None:
                     total = total + penalty.value
                     terms |= penalty.terms
-    terms["critic_gradient_norm"] = _descend(player, total, terms, state, "critic")
-    for constraint in method.constraints:
-        constraint.project(player.module)
-    return terms
+    return total, terms
 
 
-def generator_update(state: TrainState, batch: Batch) -> Terms:
-    """Move the generator once; its losses apart as detached scalars."""
-    method = state.method
+def generator_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
+    """What the generator minimises, constraints included, and its parts as detached scalars."""
+    method, module = state.method, state.generator.module
     step = state.step + 1
     shape = tuple(batch.values.shape)
     latents = [state.latents(shape[0]) for _ in range(method.objective.n_fakes)]
     draw = method.objective.draw(state.rng, shape).to(state.like)
 
-    fakes = [generate(state.generator.module, z, batch.condition) for z in latents]
+    fakes = [generate(module, z, batch.condition) for z in latents]
     critic = bind_critic(state.critic.module, batch.condition) if state.critic else _identity_critic
     with cached():
         loss, state.objective = method.objective.generator_loss(
             critic, batch.values, fakes, draw, state.objective, step
         )
-    terms = {"generator_loss": loss.value.detach(), **loss.terms}
-    terms["generator_gradient_norm"] = _descend(
-        state.generator, loss.value, terms, state, "generator"
-    )
-    return terms
+        total, terms = loss.value, {"generator_loss": loss.value.detach(), **loss.terms}
+        for constraint in method.generator_constraints:
+            if (penalty := constraint.weight_penalty(module, step)) is not None:
+                total = total + penalty.value
+                terms |= {f"generator_{name}": value for name, value in penalty.terms.items()}
+    return total, terms
 
 
 def _identity_critic(values: Tensor) -> Scores:
@@ -104,25 +148,42 @@ def _identity_critic(values: Tensor) -> Scores:
     return Scores(flat.new_zeros(len(flat)), flat)
 
 
-def _descend(
-    player: Player, loss: Tensor, terms: Mapping[str, Tensor], state: TrainState, role: str
-) -> Tensor:
-    """One step of the player's optimizer down `loss`; the gradient's norm before any clipping.
+def _critic_gradient(state: TrainState, batch: Batch) -> Terms:
+    assert state.critic is not None
+    return _differentiate(state, state.critic, *critic_loss(state, batch), "critic")
+
+
+def _generator_gradient(state: TrainState, batch: Batch) -> Terms:
+    return _differentiate(state, state.generator, *generator_loss(state, batch), "generator")
+
+
+def _differentiate(
+    state: TrainState, player: Player, loss: Tensor, terms: Terms, role: str
+) -> Terms:
+    """Set the player's gradients, clipped; the terms with the norm that they had before.
 
     Raises:
         NonFiniteError: A term or the gradient is not finite; nothing has moved then.
     """
-    step = state.step + 1
     gradients = torch.autograd.grad(loss, player.parameters, allow_unused=True)
-    present = [gradient for gradient in gradients if gradient is not None]
-    norm = torch.nn.utils.get_total_norm(present)
+    norm = torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
     if not torch.isfinite(norm + loss.detach()):
         bad = [name for name, value in terms.items() if not torch.isfinite(value)]
-        raise NonFiniteError(bad[0] if bad else f"{role}_gradient_norm", step)
+        raise NonFiniteError(bad[0] if bad else f"{role}_gradient_norm", state.step + 1)
     if (limit := state.method.clip_norm) is not None:
-        torch._foreach_mul_(present, (limit / (norm + 1e-6)).clamp(max=1.0))
+        scale = (limit / (norm + 1e-6)).clamp(max=1.0)
+        # Not in place: autograd may give two parameters the same tensor, or an expanded one.
+        gradients = tuple(g if g is None else g * scale for g in gradients)
     for parameter, gradient in zip(player.parameters, gradients, strict=True):
         parameter.grad = gradient
-    player.set_rate(step, state.method.steps)
-    player.optimizer.step()
-    return norm
+    return {**terms, f"{role}_gradient_norm": norm}
+
+
+def _move_critic(state: TrainState) -> None:
+    assert state.critic is not None
+    state.critic.move(state.step + 1, state.method.steps)
+    state.project()
+
+
+def _move_generator(state: TrainState) -> None:
+    state.generator.move(state.step + 1, state.method.steps)
