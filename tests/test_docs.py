@@ -1,8 +1,8 @@
 """Every code block of the README and of `docs/` is run as written, or says why it is not.
 
 A page's blocks run in order in one empty folder: `wgan` commands through the command line's own
-entry point, Python in one namespace. A block that is not run stands below a line
-``<!-- not run: the reason -->``.
+entry point, Python in one namespace. A Python block that begins with ``# name.py`` becomes that
+file instead. A block that is not run stands below a line ``<!-- not run: the reason -->``.
 """
 
 import re
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from wgan.cli import main
+from wgan.plugins import isolated
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -19,8 +20,9 @@ BLOCK = re.compile(
     r"(?P<skip><!-- not run: \S.* -->\n+)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```",
     re.DOTALL | re.MULTILINE,
 )
+FILE = re.compile(r"# ([\w.-]+\.py)\n")
 RUN = ("bash", "python")
-SHOWN = ("text", "yaml", "toctree", "json", "make")
+SHOWN = ("text", "yaml", "toml", "toctree", "json", "make")
 
 
 def blocks(page: Path) -> list[tuple[str, str, bool]]:
@@ -38,6 +40,10 @@ def test_a_page_runs_as_written(
         assert language in (*RUN, *SHOWN), f"a block in {language!r}"
         if skip or language in SHOWN:
             continue
+        if language == "python" and (file := FILE.match(code)):
+            assert code.count("\n") < 30, f"{file[1]} is long for an example"
+            Path(file[1]).write_text(code)
+            continue
         if language == "python":
             exec(compile(code, str(page), "exec"), namespace)
             continue
@@ -45,7 +51,8 @@ def test_a_page_runs_as_written(
             words = shlex.split(line, comments=True)
             if words:
                 assert words[0] == "wgan", f"not a wgan command: {line}"
-                assert main(words[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
+                with isolated():  # plugins too are loaded by each command anew
+                    assert main(words[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
 
 
 def test_every_page_is_found() -> None:

@@ -14,15 +14,25 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from wgan.api import Trained, iterate, load, resume, train
+    from wgan.constraints import Constraint
+    from wgan.data import Source, Synthetic
     from wgan.errors import NonFiniteError, RunFailedError, UserError
-    from wgan.recipes import RECIPES
-    from wgan.types import Batch, Loss, Record, Scores
+    from wgan.networks import CriticNetwork, Generator, NetworkSpec, Shapes
+    from wgan.objectives import Objective
+    from wgan.plugins import load_plugin, register, register_network, register_source
+    from wgan.recipes import RECIPES, Recipe, Settings
+    from wgan.types import Batch, Draw, Loss, Record, Scores
 
 _HOMES = {
     "wgan.api": ("Trained", "iterate", "load", "resume", "train"),
+    "wgan.constraints": ("Constraint",),
+    "wgan.data": ("Source", "Synthetic"),
     "wgan.errors": ("NonFiniteError", "RunFailedError", "UserError"),
-    "wgan.recipes": ("RECIPES",),
-    "wgan.types": ("Batch", "Loss", "Record", "Scores"),
+    "wgan.networks": ("CriticNetwork", "Generator", "NetworkSpec", "Shapes"),
+    "wgan.objectives": ("Objective",),
+    "wgan.plugins": ("load_plugin", "register", "register_network", "register_source"),
+    "wgan.recipes": ("RECIPES", "Recipe", "Settings"),
+    "wgan.types": ("Batch", "Draw", "Loss", "Record", "Scores"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -32,11 +42,26 @@ __all__ = [  # noqa: RUF022 - in the order of _HOMES
     "load",
     "resume",
     "train",
+    "Constraint",
+    "Source",
+    "Synthetic",
     "NonFiniteError",
     "RunFailedError",
     "UserError",
+    "CriticNetwork",
+    "Generator",
+    "NetworkSpec",
+    "Shapes",
+    "Objective",
+    "load_plugin",
+    "register",
+    "register_network",
+    "register_source",
     "RECIPES",
+    "Recipe",
+    "Settings",
     "Batch",
+    "Draw",
     "Loss",
     "Record",
     "Scores",

@@ -25,6 +25,7 @@ from wgan.metrics.evaluate import evaluate as judge_samples
 from wgan.metrics.evaluation import Evaluation
 from wgan.metrics.features import feature_space
 from wgan.metrics.modes import KnownModes
+from wgan.plugins import changes, looked_up, recorded_plugins
 from wgan.recipes import Departure
 from wgan.run import Run, next_path
 from wgan.session import Session, build_state, codec_of, report, synthesize
@@ -171,6 +172,11 @@ class Trained:
         self.codec: Codec = codec_of(run)
         self.config: Config = config_of(run, _Shaped(self.codec))
         checkpoint, self.said = run.latest()
+        before = recorded_plugins(run.config)  # the data's is not needed here
+        self.said += changes(
+            {name: before[name] for name in self.config.plugins if name in before},
+            self.config.plugins,
+        )
         state = build_state(self.config, _Shaped(self.codec), generator, critic)
         state.load(checkpoint.tensors, checkpoint.plain)
         self.step = state.step
@@ -274,7 +280,7 @@ class Trained:
             if self.config.data == "array":
                 raise UserError("the run's data was in memory: give it again as `data`")
             data = self.config.data
-        source = open_source(data, options)
+        source = looked_up(lambda: open_source(data, options), recorded_plugins(self.run.config))
         if source.codec.own_shape != self.codec.own_shape:
             raise UserError(
                 f"the run's samples have shape {self.codec.own_shape} and the data's "
@@ -337,9 +343,12 @@ def start(
         given["condition"] = condition
     elif condition is not None:
         array = np.asarray(condition)
-    source = open_source(data, data_options(given), condition=array, progress=progress)
+    recorded, options = recorded_plugins(given), data_options(given)
+    source = looked_up(
+        lambda: open_source(data, options, condition=array, progress=progress), recorded
+    )
     name = str(data) if isinstance(data, (str, os.PathLike)) else "array"
-    config, departures = resolve(given, source, name)
+    config, departures = looked_up(lambda: resolve(given, source, name), recorded)
     path = next_path(Path("runs"), f"{source.name}-{config.recipe}") if out is None else Path(out)
     session = Session.create(path, config, departures, source, generator=generator, critic=critic)
     session.started = started
@@ -369,7 +378,10 @@ def reopen(
                 "wgan.resume(run, data=array)"
             )
         data = directory.config["data"]
-    source = open_source(data, data_options(directory.config), condition=condition)
+    options = data_options(directory.config)
+    source = looked_up(
+        lambda: open_source(data, options, condition=condition), recorded_plugins(directory.config)
+    )
     config = config_of(directory, source)
     if steps is not None or seconds is not None:
         if steps is not None and steps < 1:
@@ -420,7 +432,8 @@ def finished(run: Run) -> bool:
 def config_of(run: Run, source: Source) -> Config:
     """The configuration that a run directory holds."""
     given = {**run.config, "device": "auto"}  # a run made on a GPU can be sampled without one
-    config, _ = resolve(given, source, str(run.config.get("data")))
+    data = str(run.config.get("data"))
+    config, _ = looked_up(lambda: resolve(given, source, data), recorded_plugins(run.config))
     return dataclasses.replace(
         config, steps=run.config.get("steps"), seconds=run.config.get("seconds")
     )

@@ -20,8 +20,9 @@ from wgan.constraints import Constraint, check_constraints, make_constraint
 from wgan.data.base import Source
 from wgan.data.options import DataOptions
 from wgan.errors import UnknownNameError, UserError
-from wgan.networks import CRITICS, NORMS, NetworkSpec, Shapes
+from wgan.networks import CRITICS, GENERATORS, NORMS, NetworkSpec, Shapes
 from wgan.objectives import Objective
+from wgan.plugins import recorded_plugins, used
 from wgan.recipes import (
     NETWORK_DEFAULTS,
     Departure,
@@ -45,6 +46,9 @@ _OPTIMIZER_FIELDS = {
     "adamw": {"beta1": 0.0, "beta2": 0.9},
     "rmsprop": {"alpha": 0.99},
     "sgd": {"beta1": 0.0},
+}
+_FIXED_DEPTH = {"autoencoder", "autoencoder-l2"} | {
+    name for name, defaults in NETWORK_DEFAULTS.items() if defaults["depth"] is None
 }
 _CRITIC_FIELDS = (
     "n_critic",
@@ -74,6 +78,7 @@ class Config:
         constraints: What keeps the critic Lipschitz.
         device: cpu or cuda.
         checkpoint_every, sample_every: In steps.
+        plugins: What the parts that are not the package's own came from: fingerprints by name.
     """
 
     data: str
@@ -90,6 +95,7 @@ class Config:
     device: str
     checkpoint_every: int
     sample_every: int
+    plugins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """Flat plain data, as `config.yaml` holds it."""
@@ -117,6 +123,8 @@ class Config:
             "checkpoint_every": self.checkpoint_every,
             "sample_every": self.sample_every,
         }
+        if self.plugins:
+            flat["plugins"] = dict(self.plugins)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
 
     def method(self) -> Method:
@@ -163,7 +171,7 @@ _OPTION_FIELDS = tuple(
 _HYPER_FIELDS = tuple(f.name for f in dataclasses.fields(Settings) if f.name != "steps")
 _RUN_FIELDS = (
     *("data", "recipe", "settings", "steps", "seconds", "seed", "holdout"),
-    *("objective", "constraints", "device", "checkpoint_every", "sample_every"),
+    *("objective", "constraints", "device", "checkpoint_every", "sample_every", "plugins"),
 )
 KNOWN_SETTINGS = (*_RUN_FIELDS, *_OPTION_FIELDS, *_HYPER_FIELDS, *_BOTH)
 """Every name that a configuration file may use."""
@@ -218,6 +226,7 @@ def resolve(
     for key in given:
         if key not in KNOWN_SETTINGS:
             raise UnknownNameError("setting", key, KNOWN_SETTINGS)
+    recorded_plugins(given)  # for its form alone: which they are now is found below
     recipe = get_recipe(str(given.get("recipe", "wgan-gp")))
     for short, fields in _BOTH.items():
         if short in given:
@@ -257,6 +266,8 @@ def resolve(
     for name, fields in (given.get("constraints") or {}).items():
         constrained[name] = {**constrained.get(name, {}), **(fields or {})}
     constraints = _constraints(recipe.constraints, constrained)
+    if hyper.generator_network not in GENERATORS:
+        raise UnknownNameError("network", str(hyper.generator_network), GENERATORS)
     if not objective.uses_critic and constraints:
         raise UserError(f"recipe `{recipe.name}` has no critic, so no constraint applies to it")
     if size is not None and size < hyper.batch_size:
@@ -287,6 +298,16 @@ def resolve(
         device=device,
         checkpoint_every=_integer("checkpoint_every", given.get("checkpoint_every", every), 1),
         sample_every=_integer("sample_every", given.get("sample_every", every), 1),
+        plugins=used(
+            [
+                ("recipe", recipe.name),
+                ("objective", objective.name),
+                *(("constraint", constraint.name) for constraint in constraints),
+                ("generator", str(hyper.generator_network)),
+                ("critic", str(hyper.critic_network)),
+                ("source", data),
+            ]
+        ),
     )
     config.method()  # every range that training states is checked here, before anything is written
     return config, departures
@@ -340,7 +361,7 @@ def _hyper(settings: Settings, objective: Objective, given: Mapping[str, Any]) -
     generator, critic = (
         values.get(role) or current[role] for role in ("generator_network", "critic_network")
     )
-    if "depth" in values and "mlp" not in (generator, critic):
+    if "depth" in values and {generator, critic} <= _FIXED_DEPTH:
         raise UserError("`depth` is a setting of network `mlp`; a dcgan's follows from its size")
     if generator != settings.generator_network or critic != settings.critic_network:
         for name, value in NETWORK_DEFAULTS.get(str(generator), {}).items():

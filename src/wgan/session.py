@@ -25,6 +25,7 @@ from wgan.data.base import Source
 from wgan.data.codec import Codec
 from wgan.errors import RunFailedError, UserError
 from wgan.networks import make_critic, make_generator
+from wgan.plugins import changes, recorded_plugins
 from wgan.recipes import Departure, get_recipe
 from wgan.reports.report import Plane, ReportInput, write_report
 from wgan.reports.sheet import sample_sheet
@@ -493,7 +494,8 @@ def _differences(run: Run, config: Config, source: Source) -> list[str]:
         old, new = run.card["versions"][name], versions()[name]
         if old != new:
             found.append(f"{name} was {old} and is {new}")
-    free = ("steps", "seconds", "device", "data")
+    found += changes(recorded_plugins(run.config), config.plugins)
+    free = ("steps", "seconds", "device", "data", "plugins")
     new_plain = config.plain()
     for key in sorted(run.config.keys() | new_plain.keys()):
         old_value, new_value = run.config.get(key), new_plain.get(key)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json as json_format
+import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+
+from wgan.cli.flags import Plugins, load_plugins
 
 
 def evaluate(
@@ -17,6 +20,7 @@ def evaluate(
     n: Annotated[int | None, Parameter(name=["-n", "--n"])] = None,
     seed: int = 0,
     features: str | None = None,
+    plugin: Plugins = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Judge a run's samples against data, by numbers that do not come from its critic.
@@ -32,11 +36,15 @@ def evaluate(
         seed: Of the samples [0].
         features: Where Frechet and kernel distances are taken: raw, pca:K, a weights file (.npz),
             or your own MODULE:FUNCTION [raw, or pca:64 for large samples].
+        plugin: A Python file of yours that registers parts; it is executed. Repeatable.
         json: Print JSON.
     """
+    load_plugins(plugin)
     from wgan.api import load
 
     trained = load(run)
+    for line in trained.said:
+        print(f"wgan: {line}", file=sys.stderr)
     evaluation = trained.evaluate(data, n=n, seed=seed, features=features)
     if json:
         print(json_format.dumps({"run": str(run), "step": trained.step, **evaluation.to_json()}))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
+
+Plugins = Annotated[list[Path] | None, Parameter(name="--plugin", negative="")]
+"""Files whose code is executed for the parts that it registers."""
 
 _DATA = Group("Data", sort_key=2)
 _METHOD = Group("Method", sort_key=3)
@@ -103,6 +106,18 @@ class NetworkFlags:
     """Share of hidden units that the critic drops."""
     features: int | None = None
     """Features that the critic gives before its score."""
+
+
+def load_plugins(plugins: Sequence[Path] | None) -> str:
+    """Load the plugins that were named; the flags that name them again, to be printed."""
+    if not plugins:
+        return ""
+    import shlex
+
+    from wgan.plugins import load_plugins
+
+    load_plugins(plugins)
+    return "".join(f" --plugin {shlex.quote(str(path))}" for path in plugins)
 
 
 def settings_from(

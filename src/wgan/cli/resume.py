@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from wgan.cli import STARTED
+from wgan.cli.flags import Plugins, load_plugins
 from wgan.cli.train import train_session
 
 
@@ -19,6 +20,7 @@ def resume(
     steps: int | None = None,
     seconds: float | None = None,
     judge: int | None = None,
+    plugin: Plugins = None,
     allow: Annotated[bool, Parameter(negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -32,10 +34,12 @@ def resume(
         steps: Total steps, from the run's first step [what the run was started with].
         seconds: Bound on this command.
         judge: Samples judged against the data at the end; 0 for none [at most 2,000].
-        allow: Go on even if the data, the versions or the settings have changed.
+        plugin: A Python file of yours that registers parts; it is executed. Repeatable.
+        allow: Go on even if the data, the versions, the settings or a plugin have changed.
         quiet: Show nothing while training.
         json: Print the result as JSON.
     """
+    flags = load_plugins(plugin)
     from wgan.api import finished, reopen
     from wgan.run import Run
 
@@ -43,7 +47,7 @@ def resume(
     if steps is None and seconds is None and finished(directory):
         print(
             f"{run} is finished at step {directory.card['step']:,}; to extend it: "
-            f"wgan resume {run} --steps {2 * directory.card['step']}"
+            f"wgan resume {run}{flags} --steps {2 * directory.card['step']}"
         )
         return 0
     session = reopen(run, steps, seconds, allow=allow, started=STARTED)
@@ -55,4 +59,4 @@ def resume(
         return 0
     if not (quiet or json):
         print(f"going on from step {session.state.step:,} of {run}", file=sys.stderr)
-    return train_session(session, judge=judge, quiet=quiet or json, json=json)
+    return train_session(session, judge=judge, quiet=quiet or json, json=json, flags=flags)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from wgan.cli.flags import Plugins, load_plugins
 from wgan.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ def sample(
     out: Path | None = None,
     raw: Annotated[bool, Parameter(negative="")] = False,
     given: Annotated[list[str] | None, Parameter(negative="")] = None,
+    plugin: Plugins = None,
 ) -> int:
     """Draw samples from a run, in the data's own units. No data set is needed.
 
@@ -35,10 +38,14 @@ def sample(
             [RUN/sample-SEED.png].
         raw: Use the generator itself instead of its running average.
         given: COLUMN=VALUE, a condition to sample under. Repeatable.
+        plugin: A Python file of yours that registers parts; it is executed. Repeatable.
     """
+    load_plugins(plugin)
     from wgan.api import load
 
     trained = load(run)
+    for line in trained.said:
+        print(f"wgan: {line}", file=sys.stderr)
     place = out or run / f"sample-{seed}.png"
     writer = _writer(place, trained)
     samples = trained.sample(n, seed=seed, raw=raw, given=_conditions(given or []))

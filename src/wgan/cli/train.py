@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from wgan.cli import STARTED
-from wgan.cli.flags import DataFlags, MethodFlags, NetworkFlags, settings_from
+from wgan.cli.flags import (
+    DataFlags,
+    MethodFlags,
+    NetworkFlags,
+    Plugins,
+    load_plugins,
+    settings_from,
+)
 from wgan.cli.progress import Progress
 from wgan.cli.signals import Stopper
 
@@ -38,6 +45,7 @@ def train(
     settings: str | None = None,
     device: str | None = None,
     config: Path | None = None,
+    plugin: Plugins = None,
     checkpoint_every: int | None = None,
     sample_every: int | None = None,
     data_flags: DataFlags = _DEFAULT_DATA,
@@ -63,12 +71,14 @@ def train(
             machine, each departure printed [auto].
         device: auto, cpu or cuda [auto].
         config: A YAML file of settings, such as a run's config.yaml; flags win.
+        plugin: A Python file of yours that registers parts; it is executed. Repeatable.
         checkpoint_every: Steps between checkpoints.
         sample_every: Steps between sample sheets.
         judge: Samples judged against the data at the end; 0 for none [at most 2,000].
         quiet: Show nothing while training.
         json: Print the result as JSON.
     """
+    flags = load_plugins(plugin)
     given = settings_from(
         data_flags,
         method_flags,
@@ -101,11 +111,16 @@ def train(
         )
         for departure in departures:
             _say(f"  auto: {departure}")
-    return train_session(session, judge=judge, quiet=quiet, json=json)
+    return train_session(session, judge=judge, quiet=quiet, json=json, flags=flags)
 
 
-def train_session(session: Session, *, judge: int | None, quiet: bool, json: bool) -> int:
-    """Train to the end of the budget, judge, report; the exit status."""
+def train_session(
+    session: Session, *, judge: int | None, quiet: bool, json: bool, flags: str = ""
+) -> int:
+    """Train to the end of the budget, judge, report; the exit status.
+
+    `flags` go into the commands that are suggested at the end.
+    """
     from wgan.api import load
     from wgan.session import report
 
@@ -126,7 +141,7 @@ def train_session(session: Session, *, judge: int | None, quiet: bool, json: boo
         path, step = session.run.path, session.state.step
         if stopper():
             report([session.run])
-            _say(f"stopped at step {step}, saved; go on with: wgan resume {path}")
+            _say(f"stopped at step {step}, saved; go on with: wgan resume {path}{flags}")
             return stopper.status
         evaluation = None
         if judge != 0:
@@ -156,9 +171,9 @@ def train_session(session: Session, *, judge: int | None, quiet: bool, json: boo
         print(f"{evaluation.table()}\n")
     print(
         f"  look    {path / 'samples.png'}\n          {path / 'report.html'}"
-        f"\n  go on   wgan resume {path} --steps {2 * step}"
-        f"\n  sample  wgan sample {path} -n 1000 --out {example}"
-        f"\n  judge   wgan evaluate {path}"
+        f"\n  go on   wgan resume {path}{flags} --steps {2 * step}"
+        f"\n  sample  wgan sample {path}{flags} -n 1000 --out {example}"
+        f"\n  judge   wgan evaluate {path}{flags}"
     )
     return 0
 

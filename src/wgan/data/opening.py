@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ _DIGITS = {
     "handwritten digits, Alpaydin and Kaynak 1998",
     "licence": "CC BY 4.0 (UCI)",
 }
+
+SOURCES: dict[str, Callable[[], Source | NDArray[Any] | Tensor]] = {}
+"""Sources that plugins have added, by name; called when the data is used."""
 
 
 def open_source(
@@ -64,7 +68,10 @@ def open_source(
 
 
 def known_sources() -> list[dict[str, Any]]:
-    """The sources that need no file: name, what it is, shape, size (None: unlimited), origin."""
+    """The sources that need no file: name, what it is, shape, size (None: unlimited), origin.
+
+    A plugin's source is not opened for this: its shape is None.
+    """
     digits = {**_DIGITS, "shape": [1, 8, 8], "size": 1797}
     synthetic = [
         {
@@ -77,18 +84,24 @@ def known_sources() -> list[dict[str, Any]]:
         }
         for name, kind in SYNTHETIC.items()
     ]
-    return [digits, *synthetic]
+    added = [
+        {
+            "name": name,
+            "what": (source.__doc__ or "no description").strip().splitlines()[0],
+            "source": "a plugin",
+            "licence": "see the plugin",
+            "shape": None,
+            "size": None,
+        }
+        for name, source in SOURCES.items()
+    ]
+    return [digits, *synthetic, *added]
 
 
 def _open(data: Any, options: DataOptions, progress: Progress | None) -> Source:
     if isinstance(data, np.ndarray | Tensor):
         options.refuse_others("an array in memory", "layout")
-        rows = data.detach().cpu() if isinstance(data, Tensor) else data
-        if isinstance(rows, Tensor):
-            # numpy knows no bfloat16
-            rows = rows.float() if rows.element_size() == 2 and rows.is_floating_point() else rows
-            rows = rows.numpy()
-        return from_array(rows, "array", "the array", options.layout)
+        return from_array(_rows(data), "array", "the array", options.layout)
     if isinstance(data, Source):
         options.refuse_others("a source that is already open")
         return data
@@ -101,6 +114,8 @@ def _open(data: Any, options: DataOptions, progress: Progress | None) -> Source:
     if name in SYNTHETIC:
         options.refuse_others(f"`{name}`")
         return SYNTHETIC[name](options.seed)
+    if name in SOURCES:
+        return _added(name, options)
     path = Path(name).expanduser()
     if path.exists():
         return _open_path(path, options, progress)
@@ -111,6 +126,29 @@ def _open(data: Any, options: DataOptions, progress: Progress | None) -> Source:
             [entry["name"] for entry in known_sources()],
         )
     raise UserError(f"no file or folder {name}; {_nearest(path)}")
+
+
+def _rows(data: NDArray[Any] | Tensor) -> NDArray[Any]:
+    if isinstance(data, Tensor):
+        rows = data.detach().cpu()
+        # numpy knows no bfloat16
+        rows = rows.float() if rows.element_size() == 2 and rows.is_floating_point() else rows
+        return np.asarray(rows.numpy())
+    return data
+
+
+def _added(name: str, options: DataOptions) -> Source:
+    """The source that a plugin calls `name`."""
+    opened = SOURCES[name]()
+    if isinstance(opened, np.ndarray | Tensor):
+        options.refuse_others(f"`{name}`", "layout")
+        return from_array(_rows(opened), name, f"source `{name}`", options.layout)
+    if not isinstance(opened, Source):
+        raise UserError(
+            f"source `{name}` must give an array, a tensor or a Source, got {type(opened)}"
+        )
+    options.refuse_others(f"`{name}`")
+    return opened
 
 
 def _open_path(path: Path, options: DataOptions, progress: Progress | None) -> Source:
