@@ -16,7 +16,13 @@ from typing import Any
 
 import yaml
 
-from wgan.constraints import Constraint, check_constraints, make_constraint
+from wgan.constraints import (
+    Constraint,
+    OrthogonalRegularisation,
+    SpectralNormalisation,
+    check_constraints,
+    make_constraint,
+)
 from wgan.data.base import Source
 from wgan.data.options import DataOptions
 from wgan.errors import UnknownNameError, UserError
@@ -41,9 +47,11 @@ _BOTH = {
 }
 """Settings that stand for the same setting of both players."""
 
-_OPTIMIZER_FIELDS = {
-    "adam": {"beta1": 0.0, "beta2": 0.9},
-    "adamw": {"beta1": 0.0, "beta2": 0.9},
+_ADAM_FIELDS = {"beta1": 0.0, "beta2": 0.9, "final_beta2": None}
+_OPTIMIZER_FIELDS: dict[str, dict[str, float | None]] = {
+    "adam": _ADAM_FIELDS,
+    "adamw": _ADAM_FIELDS,
+    "optimistic-adam": _ADAM_FIELDS,
     "rmsprop": {"alpha": 0.99},
     "sgd": {"beta1": 0.0},
 }
@@ -52,6 +60,8 @@ _FIXED_DEPTH = {"autoencoder", "autoencoder-l2"} | {
 }
 _CRITIC_FIELDS = (
     "n_critic",
+    "n_critic_max",
+    "extrapolate",
     "critic_passes",
     "warmup",
     "critic_lr",
@@ -133,8 +143,17 @@ class Config:
         assert h.generator_batch_size is not None
 
         def optimizer(lr: float) -> OptimizerSpec:
-            given = {n: v for n in ("beta1", "beta2", "alpha") if (v := getattr(h, n)) is not None}
-            return OptimizerSpec(h.optimizer, lr, schedule=h.schedule, **given)
+            names = ("beta1", "beta2", "alpha", "final_beta2")
+            given = {name: v for name in names if (v := getattr(h, name)) is not None}
+            return OptimizerSpec(
+                h.optimizer, lr, schedule=h.schedule, final_lr_share=h.final_lr_share, **given
+            )
+
+        held: list[Constraint] = []
+        if h.generator_spectral:
+            held.append(SpectralNormalisation())
+        if h.generator_orthogonal:
+            held.append(OrthogonalRegularisation(h.generator_orthogonal))
 
         return Method(
             objective=self.objective,
@@ -151,6 +170,11 @@ class Config:
             clip_norm=h.clip_norm,
             steps=self.steps,
             seed=self.seed,
+            generator_constraints=tuple(held),
+            n_critic_max=h.n_critic_max,
+            extrapolate=h.extrapolate,
+            lookahead_every=h.lookahead_every,
+            lookahead_share=h.lookahead_share,
         )
 
     def network_spec(self, role: str) -> NetworkSpec:
@@ -344,7 +368,7 @@ def _hyper(settings: Settings, objective: Objective, given: Mapping[str, Any]) -
     current = dataclasses.asdict(settings)
     optimizer = str(values.get("optimizer", settings.optimizer))
     fields = _OPTIMIZER_FIELDS.get(optimizer, {})
-    for name in ("beta1", "beta2", "alpha"):
+    for name in ("beta1", "beta2", "alpha", "final_beta2"):
         if name not in fields:
             current[name] = None
             if name in values:
@@ -362,6 +386,17 @@ def _hyper(settings: Settings, objective: Objective, given: Mapping[str, Any]) -
         values.get(role) or current[role] for role in ("generator_network", "critic_network")
     )
     if "depth" in values and {generator, critic} <= _FIXED_DEPTH:
+    if values.get("schedule", settings.schedule) == "constant":
+        for name, unset in (("final_lr_share", 0.0), ("final_beta2", None)):
+            if values.get(name, unset) != unset:
+                raise UserError(
+                    f"`{name}` is where a schedule ends; give schedule linear or cosine"
+                )
+            current[name] = unset
+    share = current["lookahead_share"]
+    without = values.get("lookahead_every", current["lookahead_every"]) is None
+    if without and values.get("lookahead_share", share) != share:
+        raise UserError("`lookahead_share` is a part of lookahead; give `lookahead_every` too")
         raise UserError("`depth` is a setting of network `mlp`; a dcgan's follows from its size")
     if generator != settings.generator_network or critic != settings.critic_network:
         for name, value in NETWORK_DEFAULTS.get(str(generator), {}).items():

@@ -51,13 +51,21 @@ class Settings:
         batch_size: Real samples in a critic update, over all processes.
         generator_batch_size: Fake samples in a generator update; None: `batch_size`.
         n_critic: Batches that the critic sees per step.
+        n_critic_max: Batches that it sees at most, while a probe says that it still gains; None:
+            always `n_critic`.
         critic_passes: Updates that it makes on each.
         warmup: 100 critic batches in each of the first 25 steps and in every 500th.
-        optimizer: adam, adamw, rmsprop or sgd, for both players.
+        extrapolate: Extragradient: both players look a step ahead before they move.
+        lookahead_every: Steps after which both players go back towards where they were; None:
+            never.
+        lookahead_share: How far they then keep of the way they went; 0.5 is published.
+        optimizer: adam, adamw, optimistic-adam, rmsprop or sgd, for both players.
         generator_lr, critic_lr: Learning rates.
-        beta1, beta2: Of Adam and AdamW; `beta1` is the momentum of SGD.
+        beta1, beta2: Of the Adams; `beta1` is the momentum of SGD.
         alpha: Of RMSProp.
         schedule: Of both rates: constant, linear or cosine.
+        final_lr_share: What a schedule leaves of the rates at the end.
+        final_beta2: Where a schedule has taken `beta2` at the end; None: it stays.
         clip_norm: Largest norm of a gradient; None: any.
         average: Decay of the generator's running average; 0: none.
         latent: Length of a latent vector.
@@ -66,6 +74,8 @@ class Settings:
         width: Units (mlp, 512) or filters (dcgan, 64).
         depth: Hidden layers of an mlp (3); a dcgan's follows from the picture.
         generator_norm: none, layer or batch; None: batch for a dcgan, none otherwise.
+        generator_spectral: Whether the generator's weights are spectrally normalised too.
+        generator_orthogonal: Weight of orthogonal regularisation of the generator; 0: none.
         critic_norm: The same; None: none.
         dropout: Share of hidden units that the critic drops; None: none.
         features: Features that the critic gives before its score; None: its last hidden layer.
@@ -75,8 +85,12 @@ class Settings:
     batch_size: int = 64
     generator_batch_size: int | None = None
     n_critic: int = 5
+    n_critic_max: int | None = None
     critic_passes: int = 1
     warmup: bool = False
+    extrapolate: bool = False
+    lookahead_every: int | None = None
+    lookahead_share: float = 0.5
     optimizer: str = "adam"
     generator_lr: float = 1e-4
     critic_lr: float = 1e-4
@@ -84,6 +98,8 @@ class Settings:
     beta2: float | None = 0.9
     alpha: float | None = None
     schedule: str = "constant"
+    final_lr_share: float = 0.0
+    final_beta2: float | None = None
     clip_norm: float | None = None
     average: float = 0.0
     latent: int = 64
@@ -92,6 +108,8 @@ class Settings:
     width: int | None = None
     depth: int | None = None
     generator_norm: str | None = None
+    generator_spectral: bool = False
+    generator_orthogonal: float = 0.0
     critic_norm: str | None = None
     dropout: float | None = None
     features: int | None = None
@@ -340,6 +358,8 @@ RECIPES: dict[str, Recipe] = {
             2017,
             LeastSquares(),
             (),
+                final_lr_share=0.25,
+                final_beta2=0.99,
             replace(_DCGAN, batch_size=64, critic_norm="batch"),
         ),
         Recipe(

@@ -51,10 +51,18 @@ class MethodFlags:
     """Fake samples in a generator update."""
     n_critic: int | None = None
     """Batches that the critic sees per step."""
+    n_critic_max: int | None = None
+    """Batches that it sees at most, while a probe says that it still gains."""
     critic_passes: int | None = None
     """Updates that the critic makes on each batch."""
     warmup: bool | None = None
     """100 critic batches in each of the first 25 steps and every 500th."""
+    extrapolate: bool | None = None
+    """Extragradient: both players look a step ahead before they move."""
+    lookahead_every: int | None = None
+    """Steps after which both players go back towards where they were."""
+    lookahead_share: float | None = None
+    """How much of the way they then keep [0.5]."""
     lr: float | None = None
     """Learning rate of both players."""
     generator_lr: float | None = None
@@ -62,7 +70,7 @@ class MethodFlags:
     critic_lr: float | None = None
     """Learning rate of the critic."""
     optimizer: str | None = None
-    """adam, adamw, rmsprop or sgd."""
+    """adam, adamw, optimistic-adam, rmsprop or sgd."""
     beta1: float | None = None
     """Adam's averaging of the gradient; SGD's momentum."""
     beta2: float | None = None
@@ -71,6 +79,10 @@ class MethodFlags:
     """RMSProp's averaging of the squared gradient."""
     schedule: str | None = None
     """Of the learning rates: constant, linear or cosine."""
+    final_lr_share: float | None = None
+    """What a schedule leaves of the rates at the end [0]."""
+    final_beta2: float | None = None
+    """Where a schedule has taken beta2 at the end."""
     clip_norm: float | None = None
     """Largest norm of a gradient."""
     average: float | None = None
@@ -100,6 +112,10 @@ class NetworkFlags:
     """Length of a latent vector [64]."""
     generator_norm: str | None = None
     """none, layer or batch."""
+    generator_spectral: bool | None = None
+    """Normalise the generator's weights spectrally."""
+    generator_orthogonal: float | None = None
+    """Weight of orthogonal regularisation of the generator [0]."""
     critic_norm: str | None = None
     """none, layer or batch."""
     dropout: float | None = None
