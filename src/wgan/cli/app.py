@@ -7,6 +7,7 @@ import sys
 from cyclopts import App, Group, Parameter
 
 import wgan
+from wgan.cli.bench import bench_recipes
 from wgan.cli.evaluate import evaluate
 from wgan.cli.listing import data, recipes
 from wgan.cli.report import report
@@ -32,7 +33,7 @@ app = App(
     group_parameters=Group("Options", sort_key=1),
     help_format="markdown",
 )
-for command in (train, resume, sample, evaluate, report, recipes, data):
+for command in (train, resume, sample, evaluate, report, recipes, data, bench_recipes):
     app.command(command)
 
 
