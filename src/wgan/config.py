@@ -382,10 +382,6 @@ def _hyper(settings: Settings, objective: Objective, given: Mapping[str, Any]) -
         for name in _CRITIC_FIELDS:
             if name in values and values[name] != current[name]:
                 raise UserError(f"`{name}` is not a setting of this recipe: it has no critic")
-    generator, critic = (
-        values.get(role) or current[role] for role in ("generator_network", "critic_network")
-    )
-    if "depth" in values and {generator, critic} <= _FIXED_DEPTH:
     if values.get("schedule", settings.schedule) == "constant":
         for name, unset in (("final_lr_share", 0.0), ("final_beta2", None)):
             if values.get(name, unset) != unset:
@@ -397,6 +393,10 @@ def _hyper(settings: Settings, objective: Objective, given: Mapping[str, Any]) -
     without = values.get("lookahead_every", current["lookahead_every"]) is None
     if without and values.get("lookahead_share", share) != share:
         raise UserError("`lookahead_share` is a part of lookahead; give `lookahead_every` too")
+    generator, critic = (
+        values.get(role) or current[role] for role in ("generator_network", "critic_network")
+    )
+    if "depth" in values and {generator, critic} <= _FIXED_DEPTH:
         raise UserError("`depth` is a setting of network `mlp`; a dcgan's follows from its size")
     if generator != settings.generator_network or critic != settings.critic_network:
         for name, value in NETWORK_DEFAULTS.get(str(generator), {}).items():

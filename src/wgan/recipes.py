@@ -348,6 +348,8 @@ RECIPES: dict[str, Recipe] = {
                 beta1=0.0,
                 beta2=0.9,
                 schedule="cosine",
+                final_lr_share=0.25,
+                final_beta2=0.99,
                 average=0.999,
             ),
         ),
@@ -358,8 +360,6 @@ RECIPES: dict[str, Recipe] = {
             2017,
             LeastSquares(),
             (),
-                final_lr_share=0.25,
-                final_beta2=0.99,
             replace(_DCGAN, batch_size=64, critic_norm="batch"),
         ),
         Recipe(
