@@ -272,12 +272,9 @@ def resolve(
     size = None if source.size is None else source.size - int(holdout * source.size)
     facts = Facts(source.codec.kind, source.codec.shape, size, network, device)
 
-    objective = recipe.objective
-    if isinstance(fields_of := given.get("objective"), Mapping):
-        objective = _override(objective, fields_of)
     settings = published(recipe, facts)
     departures: tuple[Departure, ...] = ()
-    constrained: dict[str, dict[str, Any]] = {}
+    parts: dict[str, dict[str, Any]] = {"objective": {}}  # fields of the objective and constraints
     if mode == "auto":
         departures = tuple(d for d in auto(recipe, facts) if not _given(d.field, given))
         plain = {d.field: d.value for d in departures if "." not in d.field}
@@ -285,11 +282,14 @@ def resolve(
         for departure in departures:
             name, dot, field = departure.field.partition(".")
             if dot:
-                constrained.setdefault(name, {})[field] = departure.value
+                parts.setdefault(name, {})[field] = departure.value
+    if isinstance(fields_of := given.get("objective"), Mapping):
+        parts["objective"] |= fields_of
+    objective = _override(recipe.objective, parts.pop("objective"))
     hyper = _hyper(settings, objective, given)
     for name, fields in (given.get("constraints") or {}).items():
-        constrained[name] = {**constrained.get(name, {}), **(fields or {})}
-    constraints = _constraints(recipe.constraints, constrained)
+        parts[name] = {**parts.get(name, {}), **(fields or {})}
+    constraints = _constraints(recipe.constraints, parts)
     if hyper.generator_network not in GENERATORS:
         raise UnknownNameError("network", str(hyper.generator_network), GENERATORS)
     if not objective.uses_critic and constraints:
@@ -355,11 +355,13 @@ def find_device(name: str) -> str:
 
 
 def _given(name: str, given: Mapping[str, Any]) -> bool:
-    """Whether the user said what a setting, or ``constraint.field``, is."""
-    constraint, dot, field = name.partition(".")
+    """Whether the user said what a setting, ``objective.field`` or ``constraint.field`` is."""
+    part, dot, field = name.partition(".")
     if not dot:
         return name in given
-    return field in ((given.get("constraints") or {}).get(constraint) or {})
+    if part == "objective":
+        return field in (given.get("objective") or {})
+    return field in ((given.get("constraints") or {}).get(part) or {})
 
 
 def _hyper(settings: Settings, objective: Objective, given: Mapping[str, Any]) -> Settings:

@@ -513,8 +513,9 @@ def published(recipe: Recipe, facts: Facts) -> Settings:
 def auto(recipe: Recipe, facts: Facts) -> list[Departure]:
     """Where to depart from the published settings for this data on this machine.
 
-    The rules are few and measured; each states its reason, and the caller prints it. A field of a
-    constraint is called ``constraint.field``.
+    The rules are few and measured (docs/recipes.md); each states its reason, and the caller prints
+    it. A field of the objective is called ``objective.field``, one of a constraint
+    ``constraint.field``.
     """
     start = published(recipe, facts)
     numbers = math.prod(facts.shape)
@@ -534,18 +535,24 @@ def auto(recipe: Recipe, facts: Facts) -> list[Departure]:
         wanted["critic_norm"] = ("none", "so that the critic's slope can be certified")
     if start.average == 0:
         wanted["average"] = (0.999, "the averaged generator's samples are better")
-    if mlp and start.optimizer in ("adam", "adamw"):
+    if start.schedule != "constant":
+        wanted["schedule"] = ("constant", "rates that have fallen leave `wgan resume` little to do")
+    if mlp:
         for player in ("generator_lr", "critic_lr"):
             wanted[player] = (1e-3, "a small network learns ten times as fast and stays stable")
+    if start.warmup and mlp:
+        wanted["warmup"] = (False, "steps with 100 critic updates stall a short run")
     if recipe.objective.uses_critic and start.n_critic > 2 and mlp:
         wanted["n_critic"] = (2, "more generator updates a second; the critic keeps up")
-    for constraint in recipe.constraints:
-        if small and isinstance(constraint, GradientPenalty) and constraint.weight > 1:
-            wanted["gradient-penalty.weight"] = (0.1, "a heavy penalty blurs what is this small")
+    if start.critic_passes > 2 and mlp:
+        wanted["critic_passes"] = (2, "more generator updates a second; the critic keeps up")
+    if mlp and small:
+        wanted |= _on_few_numbers(recipe, start)
     wanted |= recipe.auto
-    batch = wanted.get("batch_size", (start.batch_size,))[0]
-    if facts.size is not None and facts.size < batch:
-        wanted["batch_size"] = (facts.size, f"there are {facts.size} samples to train on")
+    for name in ("batch_size", "generator_batch_size"):
+        batch = wanted.get(name, (getattr(start, name),))[0]
+        if facts.size is not None and facts.size < batch:
+            wanted[name] = (facts.size, f"there are {facts.size} samples to train on")
     departures = [
         Departure(name, _current(recipe, start, name), value, reason)
         for name, (value, reason) in wanted.items()
@@ -553,12 +560,57 @@ def auto(recipe: Recipe, facts: Facts) -> list[Departure]:
     return [d for d in departures if d.value != d.published]
 
 
+def _on_few_numbers(recipe: Recipe, start: Settings) -> dict[str, tuple[Any, str]]:
+    """What narrow networks on low-dimensional data want beside a width and a rate."""
+    wanted: dict[str, tuple[Any, str]] = {}
+    objective = recipe.objective
+    for constraint in recipe.constraints:
+        if isinstance(constraint, GradientPenalty) and constraint.weight > 1:
+            wanted["gradient-penalty.weight"] = (0.1, "a heavy penalty blurs what is this small")
+        elif isinstance(constraint, WeightClipping):
+            wanted["weight-clipping.bound"] = (0.1, "0.01 leaves a narrow critic hardly any slope")
+        elif isinstance(constraint, (SpectralNormalisation, Orthogonal)) and start.n_critic > 1:
+            wanted["n_critic"] = (1, "layers that bound the slope leave less to learn")
+    if start.dropout:
+        wanted["dropout"] = (0.05, "a narrow critic cannot spare half of its units")
+    if isinstance(objective, MaxSliced):
+        wanted |= _batches_of(1024, "in a small batch clusters differ in size by chance")
+        wanted["objective.n_directions"] = (4, "few starts find the worst direction of a plane")
+        wanted["objective.iterations"] = (10, "many rough steps beat a few exact ones")
+    elif isinstance(objective, Sliced):
+        wanted |= _batches_of(4096, "sorting is cheap; by chance small batches differ in clusters")
+        wanted["objective.n_directions"] = (8, "the plane has few directions, drawn anew each step")
+    elif isinstance(objective, Energy):
+        wanted |= _batches_of(256, "small samples are cheap, and large batches less noisy")
+    elif isinstance(objective, Sinkhorn):
+        wanted["batch_size"] = (64, "comparing all pairs costs the square of the batch")
+        wanted["objective.iterations"] = (10, "many rough steps beat a few exact ones")
+    elif isinstance(objective, _ALL_PAIRS):
+        wanted["batch_size"] = (64, "comparing all pairs costs the square of the batch")
+    if isinstance(objective, GaussianMmd):
+        wanted["objective.rank_weight"] = (0.0, "the rank term drives samples past the data")
+    if isinstance(objective, Cramer):
+        wanted["features"] = (16, "a few numbers need no long code")
+    return wanted
+
+
+def _batches_of(size: int, reason: str) -> dict[str, tuple[Any, str]]:
+    """Both batch sizes: an objective without a critic sees the generator's alone."""
+    return dict.fromkeys(("batch_size", "generator_batch_size"), (size, reason))
+
+
+_ALL_PAIRS = (Cramer, GaussianMmd, RationalQuadraticMmd, TwoStep, QuadraticCost)
+"""Objectives with a critic whose cost grows with the square of the batch."""
+
+
 def _current(recipe: Recipe, settings: Settings, name: str) -> Any:
-    """The published value of a setting, or of ``constraint.field``."""
-    constraint, dot, field_name = name.partition(".")
+    """The published value of a setting, ``objective.field`` or ``constraint.field``."""
+    part, dot, field_name = name.partition(".")
     if not dot:
         return getattr(settings, name)
-    (found,) = (c for c in recipe.constraints if c.name == constraint)
+    if part == "objective":
+        return getattr(recipe.objective, field_name)
+    (found,) = (c for c in recipe.constraints if c.name == part)
     return getattr(found, field_name)
 
 
@@ -576,8 +628,6 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         "title": recipe.title,
         "source": recipe.source,
         "year": recipe.year,
-        "objective": {"name": recipe.objective.name, **_fields(recipe.objective)},
-        "constraints": {c.name: _fields(c) for c in recipe.constraints},
         "meaning": recipe.objective.meaning,
         "settings": settings,
     }
