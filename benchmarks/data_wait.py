@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from wgan.build import build_state
 from wgan.config import resolve
 from wgan.data import DataOptions, Source, open_source
-from wgan.session import build_state
 from wgan.training import train
 
 

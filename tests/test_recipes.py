@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from wgan.api import critic_passes
+from wgan.build import build_state
 from wgan.config import resolve
 from wgan.data import open_source
 from wgan.data.base import Source
 from wgan.data.synthetic import Gaussians
 from wgan.errors import UserError
 from wgan.recipes import RECIPES, describe
-from wgan.session import build_state
 from wgan.training import TrainState, train
 
 SMALL: dict[str, Any] = {
@@ -95,6 +95,18 @@ def test_finite_on_awkward_data(recipe: str, data: str) -> None:
         values = [v for v in record.values() if isinstance(v, float)]
         assert np.isfinite(values).all(), record
     assert all(t.isfinite().all() for t in state.tensors().values())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_pictures_with_the_recipes_own_networks(recipe: str) -> None:
+    rng = np.random.default_rng(0)
+    source = open_source(rng.integers(0, 256, (100, 16, 16), dtype=np.uint8))
+    given = {"recipe": recipe, "width": 4, "batch_size": 8, "steps": 2}
+    config, _ = resolve(given, source, "pictures")
+    state = build_state(config, source)
+    assert RECIPES[recipe].objective.name == config.objective.name
+    for record in train(state, source, until=2):
+        assert all(np.isfinite(v) for v in record.values() if isinstance(v, float))
 
 
 NEEDS_TWO = {"cramer", "mmd", "mmd-rq", "energy"}

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wgan.build import build_state, synthesize
+from wgan.card import codec_of
 from wgan.config import Config, data_options, resolve
 from wgan.data import open_source
 from wgan.data.base import Source
@@ -28,7 +30,7 @@ from wgan.metrics.modes import KnownModes
 from wgan.plugins import changes, looked_up, recorded_plugins
 from wgan.recipes import Departure
 from wgan.run import Run, next_path
-from wgan.session import Session, build_state, codec_of, report, synthesize
+from wgan.session import Session, report
 from wgan.training import train as train_steps
 from wgan.types import Record
 
@@ -431,11 +433,16 @@ def finished(run: Run) -> bool:
 
 def config_of(run: Run, source: Source) -> Config:
     """The configuration that a run directory holds."""
-    given = {**run.config, "device": "auto"}  # a run made on a GPU can be sampled without one
+    # Complete, so that nothing of it is for `auto` to decide anew; made on a GPU, it can be sampled
+    # without one.
+    given = {**run.config, "settings": "published", "device": "auto"}
     data = str(run.config.get("data"))
     config, _ = looked_up(lambda: resolve(given, source, data), recorded_plugins(run.config))
     return dataclasses.replace(
-        config, steps=run.config.get("steps"), seconds=run.config.get("seconds")
+        config,
+        settings=str(run.config.get("settings")),
+        steps=run.config.get("steps"),
+        seconds=run.config.get("seconds"),
     )
 
 

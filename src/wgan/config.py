@@ -251,7 +251,9 @@ def resolve(
         if key not in KNOWN_SETTINGS:
             raise UnknownNameError("setting", key, KNOWN_SETTINGS)
     recorded_plugins(given)  # for its form alone: which they are now is found below
-    recipe = get_recipe(str(given.get("recipe", "wgan-gp")))
+    recipe = get_recipe(str(given.get("recipe", "wgan-gp"))).on(
+        source.codec.kind, source.codec.shape
+    )
     for short, fields in _BOTH.items():
         if short in given:
             value = given.pop(short)

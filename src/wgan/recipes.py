@@ -129,6 +129,7 @@ class Recipe:
         constraints: What keeps the critic Lipschitz.
         settings: As published.
         auto: Settings of its own that `auto` changes, with the reason.
+        pictures: What is different for pictures with sides of 16 and more: fields of this class.
     """
 
     name: str
@@ -139,6 +140,13 @@ class Recipe:
     constraints: tuple[Constraint, ...] = ()
     settings: Settings = Settings()
     auto: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    pictures: Mapping[str, Any] = field(default_factory=dict)
+
+    def on(self, kind: str, shape: tuple[int, ...]) -> Recipe:
+        """The recipe for data of this kind and shape."""
+        if not self.pictures or fits(kind, shape) != "dcgan":
+            return self
+        return replace(self, **self.pictures)
 
 
 @dataclass(frozen=True)
@@ -175,6 +183,8 @@ class Departure:
 
 _SMALL = 8  # numbers a sample, below which data counts as low-dimensional
 _TRANSPORT = Settings(n_critic=0, steps=20_000)
+_FEATURES = 128  # of the classifier behind a transport loss on pictures
+_ON_FEATURES = Settings(n_critic=1, beta1=0.5, beta2=0.999, features=_FEATURES, steps=20_000)
 _RMSPROP = Settings(
     optimizer="rmsprop", generator_lr=5e-5, critic_lr=5e-5, beta1=None, beta2=None, alpha=0.99
 )
@@ -433,6 +443,11 @@ RECIPES: dict[str, Recipe] = {
             Sliced(n_directions=1000),
             (),
             replace(_TRANSPORT, beta1=0.5, beta2=0.999),
+            pictures={
+                "title": "Transport along random lines through the features of a classifier",
+                "objective": Sliced(n_directions=1000, on="features", n_features=_FEATURES),
+                "settings": _ON_FEATURES,
+            },
         ),
         Recipe(
             "max-sliced",
@@ -442,6 +457,11 @@ RECIPES: dict[str, Recipe] = {
             MaxSliced(),
             (),
             replace(_TRANSPORT, beta1=0.5, beta2=0.999),
+            pictures={
+                "title": "Transport along the line in which learned features differ most",
+                "objective": MaxSliced(on="features", n_features=_FEATURES),
+                "settings": _ON_FEATURES,
+            },
         ),
         Recipe(
             "sinkhorn",
@@ -451,6 +471,12 @@ RECIPES: dict[str, Recipe] = {
             Sinkhorn(),
             (),
             _TRANSPORT,
+            pictures={
+                "title": "Entropic transport between batches of learned features, debiased",
+                "objective": Sinkhorn(blur=0.5, on="features"),
+                "constraints": (SpectralNormalisation(),),
+                "settings": _ON_FEATURES,
+            },
         ),
         Recipe(
             "sinkhorn-unbalanced",
@@ -460,6 +486,12 @@ RECIPES: dict[str, Recipe] = {
             Sinkhorn(reach=1.0),
             (),
             _TRANSPORT,
+            pictures={
+                "title": "As sinkhorn, but features farther apart than `reach` are not matched",
+                "objective": Sinkhorn(blur=0.5, reach=10.0, on="features"),
+                "constraints": (SpectralNormalisation(),),
+                "settings": _ON_FEATURES,
+            },
         ),
         Recipe(
             "energy",
@@ -618,10 +650,14 @@ def describe(recipe: Recipe) -> dict[str, Any]:
     """A recipe in plain data, with its published and auto settings for pictures and for rows."""
     settings = {}
     for kind, shape in (("image", (3, 64, 64)), ("rows", (2,))):
-        facts = Facts(kind, shape, None, recipe.settings.critic_network or fits(kind, shape), "cpu")
+        variant = recipe.on(kind, shape)
+        network = variant.settings.critic_network or fits(kind, shape)
+        facts = Facts(kind, shape, None, network, "cpu")
         settings[f"{kind} {'x'.join(map(str, shape))}"] = {
-            "published": asdict(published(recipe, facts)),
-            "auto": [str(departure) for departure in auto(recipe, facts)],
+            "objective": {"name": variant.objective.name, **_fields(variant.objective)},
+            "constraints": {c.name: _fields(c) for c in variant.constraints},
+            "published": asdict(published(variant, facts)),
+            "auto": [str(departure) for departure in auto(variant, facts)],
         }
     return {
         "name": recipe.name,

@@ -6,10 +6,8 @@ The command line, :func:`wgan.train` and :func:`wgan.iterate` all consume :meth:
 from __future__ import annotations
 
 import contextlib
-import os
-import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,18 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import wgan
+from wgan.build import build_state, synthesize
+from wgan.card import differences, make_card, now, versions
 from wgan.config import Config
 from wgan.data.base import Source
-from wgan.data.codec import Codec
 from wgan.errors import RunFailedError, UserError
-from wgan.networks import make_critic, make_generator
-from wgan.plugins import changes, recorded_plugins
-from wgan.recipes import Departure, get_recipe
+from wgan.recipes import Departure
 from wgan.reports.report import Plane, ReportInput, write_report
 from wgan.reports.sheet import sample_sheet
 from wgan.run import Checkpoint, Run
-from wgan.training import TrainState, bind_critic, generate, train
+from wgan.training import TrainState, bind_critic, train
 from wgan.transport.sliced import random_directions, sliced_wasserstein
 from wgan.types import Record
 
@@ -130,10 +126,10 @@ class Session:
         with contextlib.ExitStack() as unless_it_works:
             run.lock()
             unless_it_works.callback(run.close)
-            differences = _differences(run, config, source)
-            if differences and not allow:
+            changed = differences(run, config, source)
+            if changed and not allow:
                 raise UserError(
-                    f"{run.path} cannot be resumed exactly: {'; '.join(differences)}. "
+                    f"{run.path} cannot be resumed exactly: {'; '.join(changed)}. "
                     "Use --allow to go on all the same"
                 )
             torch.set_num_threads(run.card["machine"]["threads"])
@@ -147,15 +143,15 @@ class Session:
             run.card["resumptions"].append(
                 {
                     "step": state.step,
-                    "time": _now(),
+                    "time": now(),
                     "versions": versions(),
-                    "allowed": differences,
+                    "allowed": changed,
                 }
             )
             run.write_config()
             run.write_card()
             unless_it_works.pop_all()
-        session = cls(run, config, state, training, heldout, said=damaged + differences)
+        session = cls(run, config, state, training, heldout, said=damaged + changed)
         session._best = checkpoint.plain.get("best", float("inf"))
         return session
 
@@ -368,142 +364,6 @@ def report(runs: Sequence[Run], place: Path | None = None) -> Path:
     return place
 
 
-# -- building --------------------------------------------------------------------------------------
-
-
-def build_state(
-    config: Config,
-    source: Source,
-    generator: nn.Module | None = None,
-    critic: nn.Module | None = None,
-) -> TrainState:
-    """The players and their optimizers before the first step.
-
-    Networks are initialised from the seed, each from a stream of its own.
-    """
-    shapes, hyper = config.shapes(source), config.hyper
-    if generator is None:
-        generator = make_generator(
-            str(hyper.generator_network),
-            config.network_spec("generator"),
-            shapes,
-            config.seed * 2 + 1,
-        )
-    if critic is None and config.objective.uses_critic:
-        critic = make_critic(
-            str(hyper.critic_network),
-            config.network_spec("critic"),
-            shapes,
-            config.seed * 2 + 2,
-            hyper.features,
-        )
-    device = torch.device(config.device)
-    return TrainState.create(
-        config.method(), generator.to(device), critic and critic.to(device), source
-    )
-
-
-@torch.no_grad()
-def synthesize(
-    generator: nn.Module, latent: Tensor, condition: Tensor | None, like: Tensor
-) -> Tensor:
-    """Samples in training units on the CPU, generated in evaluation mode, a batch at a time."""
-    training = generator.training
-    generator.eval()
-    parts = [
-        generate(
-            generator,
-            latent[i : i + _BATCH].to(like),
-            None if condition is None else condition[i : i + _BATCH].to(like),
-        )
-        .float()
-        .cpu()
-        for i in range(0, len(latent), _BATCH)
-    ]
-    generator.train(training)
-    return torch.cat(parts)
-
-
-def make_card(
-    config: Config,
-    departures: tuple[Departure, ...],
-    source: Source,
-    training: Source,
-    heldout: Source,
-    own: Mapping[str, str],
-) -> dict[str, Any]:
-    """What a run is: enough to sample it, judge it and refuse what does not fit it."""
-    recipe = get_recipe(config.recipe)
-    return {
-        "created": _now(),
-        "recipe": {
-            "name": recipe.name,
-            "title": recipe.title,
-            "source": recipe.source,
-            "year": recipe.year,
-        },
-        "meaning": config.objective.meaning,
-        "estimate": config.objective.estimate,
-        "departures": [
-            {"field": d.field, "published": d.published, "value": d.value, "reason": d.reason}
-            for d in departures
-        ],
-        "own_networks": dict(own),
-        "data": {
-            "name": source.name,
-            "fingerprint": source.fingerprint,
-            "size": source.size,
-            "shape": list(source.codec.own_shape),
-            **source.describe(),
-        },
-        "codec": source.codec.to_json(),
-        "split": {"train": training.size, "heldout": heldout.size, "seed": config.seed},
-        "versions": versions(),
-        "machine": {
-            "system": platform.platform(),
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "device": (torch.cuda.get_device_name() if config.device == "cuda" else "cpu"),
-        },
-        "resumptions": [],
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    return {
-        "wgan": wgan.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }
-
-
-def codec_of(run: Run) -> Codec:
-    """The codec that a run's card holds."""
-    return Codec.from_json(run.card["codec"])
-
-
-def _differences(run: Run, config: Config, source: Source) -> list[str]:
-    """What would keep a resumed run from repeating the original, in words."""
-    found = []
-    if run.card["data"]["fingerprint"] != source.fingerprint:
-        found.append("the data has changed since the run began")
-    for name in ("wgan", "torch"):
-        old, new = run.card["versions"][name], versions()[name]
-        if old != new:
-            found.append(f"{name} was {old} and is {new}")
-    found += changes(recorded_plugins(run.config), config.plugins)
-    free = ("steps", "seconds", "device", "data", "plugins")
-    new_plain = config.plain()
-    for key in sorted(run.config.keys() | new_plain.keys()):
-        old_value, new_value = run.config.get(key), new_plain.get(key)
-        if key not in free and old_value != new_value:
-            found.append(f"`{key}` was {old_value} and is {new_value}")
-    return found
-
-
 def _spread(size: int, count: int) -> Tensor:
     """`count` row numbers spread evenly over `size` rows, repeating where there are fewer."""
     if count > size:
@@ -515,7 +375,3 @@ def _to_board(board: Any, record: Record, step: int) -> None:
     for name, value in record.items():
         if name != "step" and isinstance(value, (int, float)):
             board.add_scalar(name, value, step)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

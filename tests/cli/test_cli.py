@@ -49,7 +49,9 @@ def test_json_is_the_only_thing_on_stdout(
     assert json.loads(capsys.readouterr().out)["measurements"]
     assert main(["recipes", "--json"]) == 0
     recipes = {recipe["name"]: recipe for recipe in json.loads(capsys.readouterr().out)}
-    assert recipes["wgan-gp"]["constraints"]["gradient-penalty"]["weight"] == 10.0
+    on_pictures = recipes["wgan-gp"]["settings"]["image 3x64x64"]
+    assert on_pictures["constraints"]["gradient-penalty"]["weight"] == 10.0
+    assert recipes["wgan-gp"]["critic_passes_per_step"] == 16
     assert recipes["wgan"]["year"] == 2017
     assert main(["data", "--json"]) == 0
     assert "digits" in {source["name"] for source in json.loads(capsys.readouterr().out)}

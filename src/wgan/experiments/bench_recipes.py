@@ -23,6 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wgan.build import build_state, synthesize
+from wgan.card import versions
 from wgan.config import resolve
 from wgan.data import open_source
 from wgan.data.base import Source
@@ -30,7 +32,6 @@ from wgan.errors import RunFailedError, UnknownNameError, UserError
 from wgan.metrics import frechet_distance, mode_coverage, nearest_neighbour_accuracy
 from wgan.metrics.modes import KnownModes
 from wgan.recipes import RECIPES
-from wgan.session import build_state, synthesize, versions
 from wgan.training import TrainState, train
 from wgan.transport import cost_matrix, exact_from_cost
 

@@ -1,0 +1,66 @@
+"""From a configuration to networks in training, and from networks to samples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from wgan.config import Config
+from wgan.data.base import Source
+from wgan.networks import make_critic, make_generator
+from wgan.training import TrainState, generate
+
+_BATCH = 256  # samples generated at a time
+
+
+def build_state(
+    config: Config,
+    source: Source,
+    generator: nn.Module | None = None,
+    critic: nn.Module | None = None,
+) -> TrainState:
+    """The players and their optimizers before the first step.
+
+    Networks are initialised from the seed, each from a stream of its own.
+    """
+    shapes, hyper = config.shapes(source), config.hyper
+    if generator is None:
+        generator = make_generator(
+            str(hyper.generator_network),
+            config.network_spec("generator"),
+            shapes,
+            config.seed * 2 + 1,
+        )
+    if critic is None and config.objective.uses_critic:
+        critic = make_critic(
+            str(hyper.critic_network),
+            config.network_spec("critic"),
+            shapes,
+            config.seed * 2 + 2,
+            hyper.features,
+        )
+    device = torch.device(config.device)
+    return TrainState.create(
+        config.method(), generator.to(device), critic and critic.to(device), source
+    )
+
+
+@torch.no_grad()
+def synthesize(
+    generator: nn.Module, latent: Tensor, condition: Tensor | None, like: Tensor
+) -> Tensor:
+    """Samples in training units on the CPU, generated in evaluation mode, a batch at a time."""
+    training = generator.training
+    generator.eval()
+    parts = [
+        generate(
+            generator,
+            latent[i : i + _BATCH].to(like),
+            None if condition is None else condition[i : i + _BATCH].to(like),
+        )
+        .float()
+        .cpu()
+        for i in range(0, len(latent), _BATCH)
+    ]
+    generator.train(training)
+    return torch.cat(parts)

@@ -1,0 +1,105 @@
+"""A run's card: what it is, what it was made with, and what would keep it from going on exactly."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+import wgan
+from wgan.config import Config
+from wgan.data.base import Source
+from wgan.data.codec import Codec
+from wgan.plugins import changes, recorded_plugins
+from wgan.recipes import Departure, get_recipe
+from wgan.run import Run
+
+
+def make_card(
+    config: Config,
+    departures: tuple[Departure, ...],
+    source: Source,
+    training: Source,
+    heldout: Source,
+    own: Mapping[str, str],
+) -> dict[str, Any]:
+    """What a run is: enough to sample it, judge it and refuse what does not fit it."""
+    recipe = get_recipe(config.recipe)
+    return {
+        "created": now(),
+        "recipe": {
+            "name": recipe.name,
+            "title": recipe.title,
+            "source": recipe.source,
+            "year": recipe.year,
+        },
+        "meaning": config.objective.meaning,
+        "estimate": config.objective.estimate,
+        "departures": [
+            {"field": d.field, "published": d.published, "value": d.value, "reason": d.reason}
+            for d in departures
+        ],
+        "own_networks": dict(own),
+        "data": {
+            "name": source.name,
+            "fingerprint": source.fingerprint,
+            "size": source.size,
+            "shape": list(source.codec.own_shape),
+            **source.describe(),
+        },
+        "codec": source.codec.to_json(),
+        "split": {"train": training.size, "heldout": heldout.size, "seed": config.seed},
+        "versions": versions(),
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "device": (torch.cuda.get_device_name() if config.device == "cuda" else "cpu"),
+        },
+        "resumptions": [],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {
+        "wgan": wgan.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def codec_of(run: Run) -> Codec:
+    """The codec that a run's card holds."""
+    return Codec.from_json(run.card["codec"])
+
+
+def differences(run: Run, config: Config, source: Source) -> list[str]:
+    """What would keep a resumed run from repeating the original, in words."""
+    found = []
+    if run.card["data"]["fingerprint"] != source.fingerprint:
+        found.append("the data has changed since the run began")
+    for name in ("wgan", "torch"):
+        old, new = run.card["versions"][name], versions()[name]
+        if old != new:
+            found.append(f"{name} was {old} and is {new}")
+    found += changes(recorded_plugins(run.config), config.plugins)
+    free = ("steps", "seconds", "device", "data", "plugins")
+    new_plain = config.plain()
+    for key in sorted(run.config.keys() | new_plain.keys()):
+        old_value, new_value = run.config.get(key), new_plain.get(key)
+        if key not in free and old_value != new_value:
+            found.append(f"`{key}` was {old_value} and is {new_value}")
+    return found
+
+
+def now() -> str:
+    """The time with its offset, ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
