@@ -13,7 +13,7 @@ from wgan.errors import UserError
 from wgan.objectives import Sliced, Wasserstein
 from wgan.training import Method, OptimizerSpec, TrainState, train
 from wgan.training.probe import Probe
-from wgan.types import Batch
+from wgan.types import Batch, Loss, State
 
 SGD = OptimizerSpec("sgd", 0.1)
 METHOD = Method(Wasserstein(), SGD, SGD, (), 4, 4, latent=1, n_critic=2, n_critic_max=7, average=0)
@@ -40,6 +40,17 @@ class Nowhere(nn.Module):
         return self.gain * latent
 
 
+class Counting(Wasserstein):
+    """Remembers how many losses there were."""
+
+    def init(self) -> State:
+        return {"losses": torch.zeros(())}
+
+    def critic_loss(self, *given: Any) -> tuple[Loss, State]:
+        loss, _ = super().critic_loss(*given)
+        return loss, {"losses": given[4]["losses"] + 1}
+
+
 def start(source: Source, **changes: Any) -> tuple[TrainState, nn.Linear]:
     critic = nn.Linear(1, 1, bias=False)
     nn.init.constant_(critic.weight, 0.5)
@@ -48,15 +59,17 @@ def start(source: Source, **changes: Any) -> tuple[TrainState, nn.Linear]:
 
 def test_it_compares_with_the_last_look_and_leaves_no_trace() -> None:
     """The loss is -weight: it falls while the weight grows."""
-    state, critic = start(source := Signs(0))
+    state, critic = start(source := Signs(0), objective=Counting())
+    same = torch.Generator().manual_seed(METHOD.seed)
+    torch.randint(2**62, (2,), generator=same)  # two seeds are all that a probe draws
     probe = Probe(state, lambda n: state.next_batch(source, n))
-    before = state.rng.get_state()
     found = []
     for weight in (1.0, 2.0, 2.0, 1.5):
         nn.init.constant_(critic.weight, weight)
         found.append(probe.gained())
     assert found == [True, True, False, False]
-    assert torch.equal(state.rng.get_state(), before)
+    assert torch.equal(state.rng.get_state(), same.get_state())
+    assert int(state.objective["losses"]) == 0
     assert state.drawn == 8
 
 
@@ -120,3 +133,11 @@ def test_it_stops_where_the_critic_has_arrived() -> None:
 def test_ranges(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         replace(METHOD, **change)
+
+
+def test_what_the_objective_remembers_moves_once_a_step() -> None:
+    """Looks ahead and looks of a probe are not counted: one for every update of the critic."""
+    for changes, losses in (({"extrapolate": True, "n_critic_max": None}, 2), ({}, 7)):
+        state, _ = start(source := Signs(0), objective=Counting(), **changes)
+        list(train(state, source, until=1))
+        assert int(state.objective["losses"]) == losses
