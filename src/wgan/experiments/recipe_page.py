@@ -11,7 +11,7 @@ from statistics import fmean, median
 from typing import Any
 
 GOOD_W1 = 0.10  # on gaussians8: at most the noise floor and a little
-_SHARE = 0.8  # of the recipes with a critic must reach the number of passes that is compared
+_LEFT_BEHIND = 5  # one in so many recipes may not reach the number of passes that is compared
 _RESTLESS = 0.25  # share of latents that change their mode between two looks
 _WORSE = 1.5  # times the median distance, from which a recipe is named as failing
 
@@ -400,7 +400,7 @@ def _compared_passes(ranked: Sequence[Row]) -> int | None:
     )
     if not reached:
         return None
-    rungs = reached[int((1 - _SHARE) * len(reached))]
+    rungs = reached[len(reached) // _LEFT_BEHIND]
     return 2 ** (12 + rungs) if rungs else None
 
 
