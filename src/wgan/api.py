@@ -28,7 +28,7 @@ from wgan.metrics.evaluation import Evaluation
 from wgan.metrics.features import feature_space
 from wgan.metrics.modes import KnownModes
 from wgan.plugins import changes, looked_up, recorded_plugins
-from wgan.recipes import Departure
+from wgan.recipes import Departure, get_recipe
 from wgan.run import Run, next_path
 from wgan.session import Session, report
 from wgan.training import train as train_steps
@@ -405,7 +405,9 @@ def critic_passes(recipe: str) -> float:
     Without a warm-up; the published ``n_critic``. A penalty's second derivative is not counted.
     """
     source = open_source("gaussians8")
-    small = {"recipe": recipe, "network": "mlp", "settings": "published", "width": 2, "depth": 1}
+    small = {"recipe": recipe, "settings": "published", "width": 2, "depth": 1}
+    if get_recipe(recipe).settings.critic_network == "dcgan":  # which needs pictures
+        small["network"] = "mlp"
     config, _ = resolve(
         {**small, "batch_size": 4, "generator_batch_size": 4, "warmup": False, "latent": 2},
         source,
