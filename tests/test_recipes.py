@@ -14,6 +14,7 @@ from wgan.data import open_source
 from wgan.data.base import Source
 from wgan.data.synthetic import Gaussians
 from wgan.errors import UserError
+from wgan.objectives import Sliced
 from wgan.recipes import RECIPES, describe
 from wgan.training import TrainState, train
 
@@ -29,9 +30,8 @@ SMALL: dict[str, Any] = {
 """Settings of every test; a recipe's own come on top."""
 
 OWN: dict[str, dict[str, Any]] = {
-    "wgan": {"warmup": False},
-    "mmd": {"critic_network": "autoencoder-l2", "warmup": False, "features": 8},
-    "began": {"critic_network": "autoencoder", "features": 2},
+    "mmd": {"critic_network": "autoencoder-l2", "features": 8},
+    "began": {"critic_network": "autoencoder", "features": 1},
     "cramer": {"features": 16},
     "sliced": {"objective": {"n_directions": 50}},
     "sinkhorn": {"objective": {"iterations": 20}},
@@ -40,12 +40,10 @@ OWN: dict[str, dict[str, Any]] = {
 """What a recipe needs beside `SMALL` to be quick."""
 
 MOVES: dict[str, dict[str, Any]] = {
-    "wgan": {"lr": 2e-3, "constraints": {"weight-clipping": {"bound": 0.1}}},
-    "wgan-ct": {"dropout": 0.1},
     "hinge": {"lr": 5e-4},
     "gan-r1": {"lr": 1e-3, "steps": 400},
-    "mmd": {"lr": 5e-4, "objective": {"rank_weight": 0.0}, "steps": 300},
-    "began": {"steps": 600},
+    "mmd": {"lr": 5e-4, "steps": 300},
+    "began": {"objective": {"rate": 0.05, "diversity": 0.7}},  # at its lr, k must keep up
     "energy": {"lr": 3e-3},
 }
 """What a recipe needs beside `OWN` to approach the target in a few hundred steps."""
@@ -191,6 +189,24 @@ PASSES = {"wgan": 11, "wgan-gp": 16, "wgan-ct": 26, "wgan-ts": 11, "r3gan": 6, "
 @pytest.mark.parametrize("recipe", PASSES)
 def test_critic_passes_are_counted(recipe: str) -> None:
     assert critic_passes(recipe) == PASSES[recipe]
+
+
+def test_auto_changes_fields_of_the_objective_unless_they_are_given() -> None:
+    def directions(**given: Any) -> tuple[int, bool]:
+        config, departures = resolve({"recipe": "sliced", **given}, Target(), "test")
+        assert isinstance(config.objective, Sliced)
+        changed = "objective.n_directions" in {departure.field for departure in departures}
+        return config.objective.n_directions, changed
+
+    assert directions() == (8, True)
+    assert directions(settings="published") == (1000, False)
+    assert directions(objective={"n_directions": 50}) == (50, False)
+    assert directions(objective={"p": 1}) == (8, True)
+
+
+def test_auto_batches_are_no_larger_than_the_data() -> None:
+    config, _ = resolve({"recipe": "sliced"}, rows(torch.randn(100, 2)), "test")
+    assert config.hyper.batch_size == config.hyper.generator_batch_size == 90
 
 
 def test_descriptions_are_complete() -> None:
