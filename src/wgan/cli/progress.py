@@ -8,13 +8,14 @@ import time
 from collections import deque
 from statistics import median
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from wgan.types import Record
+if TYPE_CHECKING:  # not for `wgan --help` to wait for torch
+    from wgan.types import Record
 
 _PLAIN_SECONDS = 5.0
 _LIVE_SECONDS = 0.25
