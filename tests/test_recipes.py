@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wgan.api import critic_passes
-from wgan.build import build_state
+from wgan.build import build_state, critic_passes
 from wgan.config import resolve
 from wgan.data import open_source
 from wgan.data.base import Source

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from wgan.api import Trained, iterate, load, resume, train
+    from wgan.api import iterate, load, resume, train
     from wgan.constraints import Constraint
     from wgan.data import Source, Synthetic
     from wgan.errors import NonFiniteError, RunFailedError, UserError
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from wgan.objectives import Objective
     from wgan.plugins import load_plugin, register, register_network, register_source
     from wgan.recipes import RECIPES, Recipe, Settings
+    from wgan.trained import Trained
     from wgan.types import Batch, Draw, Loss, Record, Scores
 
 _HOMES = {
-    "wgan.api": ("Trained", "iterate", "load", "resume", "train"),
+    "wgan.api": ("iterate", "load", "resume", "train"),
     "wgan.constraints": ("Constraint",),
     "wgan.data": ("Source", "Synthetic"),
     "wgan.errors": ("NonFiniteError", "RunFailedError", "UserError"),
@@ -32,6 +33,7 @@ _HOMES = {
     "wgan.objectives": ("Objective",),
     "wgan.plugins": ("load_plugin", "register", "register_network", "register_source"),
     "wgan.recipes": ("RECIPES", "Recipe", "Settings"),
+    "wgan.trained": ("Trained",),
     "wgan.types": ("Batch", "Draw", "Loss", "Record", "Scores"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -28,7 +28,7 @@ def recipes(
     load_installed()
 
     if json:
-        from wgan.api import critic_passes
+        from wgan.build import critic_passes
 
         found = [
             {**describe(recipe), "critic_passes_per_step": critic_passes(name)}

@@ -12,7 +12,7 @@ from wgan.cli.flags import Plugins, load_plugins
 from wgan.errors import UserError
 
 if TYPE_CHECKING:
-    from wgan.api import Trained
+    from wgan.trained import Trained
 
 
 def sample(
