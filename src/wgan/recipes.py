@@ -556,7 +556,7 @@ def auto(recipe: Recipe, facts: Facts) -> list[Departure]:
     wanted: dict[str, tuple[Any, str]] = {"steps": (5_000, "a first look; `wgan resume` goes on")}
     if mlp and small:
         wanted["width"] = (64, "a few numbers a sample need no more")
-        wanted["batch_size"] = (256, "small samples are cheap, and large batches less noisy")
+        wanted |= _batches_of(256, "small samples are cheap, and large batches less noisy")
         wanted["latent"] = (max(2, numbers), "as many numbers as a sample has")
         wanted["steps"] = (8_000, "a first look; `wgan resume` goes on")
     elif mlp and facts.device == "cpu":
@@ -607,6 +607,8 @@ def _on_few_numbers(recipe: Recipe, start: Settings) -> dict[str, tuple[Any, str
             wanted["weight-clipping.bound"] = (0.1, "0.01 leaves a narrow critic hardly any slope")
         elif isinstance(constraint, (SpectralNormalisation, Orthogonal)) and start.n_critic > 1:
             wanted["n_critic"] = (1, "layers that bound the slope leave less to learn")
+    if objective.uses_critic and start.beta1 == 0:
+        wanted["beta1"] = (0.5, "some momentum, as Gulrajani et al. have in the plane")
     if start.dropout:
         wanted["dropout"] = (0.05, "a narrow critic cannot spare half of its units")
     if isinstance(objective, MaxSliced):
@@ -616,13 +618,10 @@ def _on_few_numbers(recipe: Recipe, start: Settings) -> dict[str, tuple[Any, str
     elif isinstance(objective, Sliced):
         wanted |= _batches_of(4096, "sorting is cheap; by chance small batches differ in clusters")
         wanted["objective.n_directions"] = (8, "the plane has few directions, drawn anew each step")
-    elif isinstance(objective, Energy):
-        wanted |= _batches_of(256, "small samples are cheap, and large batches less noisy")
-    elif isinstance(objective, Sinkhorn):
-        wanted["batch_size"] = (64, "comparing all pairs costs the square of the batch")
-        wanted["objective.iterations"] = (10, "many rough steps beat a few exact ones")
     elif isinstance(objective, _ALL_PAIRS):
-        wanted["batch_size"] = (64, "comparing all pairs costs the square of the batch")
+        wanted |= _batches_of(64, "comparing all pairs costs the square of the batch")
+    if isinstance(objective, Sinkhorn):
+        wanted["objective.iterations"] = (10, "many rough steps beat a few exact ones")
     if isinstance(objective, GaussianMmd):
         wanted["objective.rank_weight"] = (0.0, "the rank term drives samples past the data")
     if isinstance(objective, Cramer):
@@ -631,12 +630,12 @@ def _on_few_numbers(recipe: Recipe, start: Settings) -> dict[str, tuple[Any, str
 
 
 def _batches_of(size: int, reason: str) -> dict[str, tuple[Any, str]]:
-    """Both batch sizes: an objective without a critic sees the generator's alone."""
+    """Both players' batch sizes; an objective without a critic sees the generator's alone."""
     return dict.fromkeys(("batch_size", "generator_batch_size"), (size, reason))
 
 
-_ALL_PAIRS = (Cramer, GaussianMmd, RationalQuadraticMmd, TwoStep, QuadraticCost)
-"""Objectives with a critic whose cost grows with the square of the batch."""
+_ALL_PAIRS = (Cramer, GaussianMmd, RationalQuadraticMmd, TwoStep, QuadraticCost, Sinkhorn)
+"""Objectives that compare every real sample with every fake one, at more than a distance each."""
 
 
 def _current(recipe: Recipe, settings: Settings, name: str) -> Any:
