@@ -81,6 +81,9 @@ def test_failures_are_shown_failing() -> None:
     assert "- `mmd`: its process ended with status -9" in found
     assert "- `gan-r1`: not finite at 7" in found
     assert "`gan-r1` (gaussians8: stopped early)" in found
+    none = {key: value for key, value in dead.items() if key != "looks"}
+    none["trial"] = {**none["trial"], "recipe": "dcgan"}
+    assert "`dcgan` (gaussians8: no result)" in page([result("gan-r1", 0.07), none])
 
 
 def test_the_standard_gan_is_said_to_do_what_it_did() -> None:

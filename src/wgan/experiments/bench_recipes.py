@@ -351,6 +351,8 @@ def _run_and_write(trial: Trial, out: Path) -> None:
     torch.set_num_threads(1)
     try:
         result = run_trial(trial)
+    except UserError as error:  # it is not for such data
+        result = {"trial": asdict(trial), "failed": str(error)}
     except Exception as error:  # a recipe that breaks is a result, and the others go on
         result = {"trial": asdict(trial), "failed": f"{type(error).__name__}: {error}"}
     _write(trial, out, result)

@@ -239,7 +239,8 @@ def _failing(rows: Mapping[str, Sequence[Row]]) -> str:
         middle = median(row.w1 for row in ranked)
         for row in ranked:
             if row.failures:
-                bad.setdefault(row.recipe, []).append(f"{data}: stopped early")
+                how = "stopped early" if row.judged else "no result"
+                bad.setdefault(row.recipe, []).append(f"{data}: {how}")
             elif row.lost:
                 found, total = min(row.values("modes")), row.judged[0]["end"]["of"]
                 bad.setdefault(row.recipe, []).append(f"{data}: {found:g} of {total} modes")
@@ -318,7 +319,7 @@ def _section(data: str, ranked: Sequence[Row]) -> list[str]:
         lines.append(f"| {' | '.join(cells)} |")
     stopped = [f"- `{row.recipe}`: {why}" for row in ranked for why in row.failures]
     if stopped:
-        lines += ["", "Stopped early:", "", *stopped]
+        lines += ["", "Stopped early, or without a result:", "", *stopped]
     return [*lines, ""]
 
 
