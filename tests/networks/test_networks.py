@@ -6,6 +6,7 @@ from torch import nn
 
 from wgan.errors import UnknownNameError, UserError
 from wgan.networks import NORMS, NetworkSpec, Shapes, make_critic, make_generator
+from wgan.networks.autoencoder import AutoencodingCritic
 
 SHAPES = [(1, 8, 8), (3, 28, 28), (3, 100, 60), (1, 24, 24, 25), (2, 64)]
 
@@ -72,6 +73,7 @@ def test_an_autoencoding_critic_scores_the_error_of_its_own_reconstruction(
     network: str, power: int, shape: tuple[int, ...]
 ) -> None:
     critic = make_critic(network, NetworkSpec(4, 1), Shapes(shape), 0, features=5)
+    assert isinstance(critic, AutoencodingCritic)
     values = torch.randn(6, *shape)
     score, code = critic(values)
     assert code.shape == (6, 5)
