@@ -20,7 +20,7 @@ from wgan.data import open_source
 from wgan.errors import UserError
 from wgan.plugins import looked_up, recorded_plugins
 from wgan.recipes import Departure
-from wgan.run import Run, next_path
+from wgan.run import Run, next_path, refuse_existing
 from wgan.session import Session, report
 from wgan.trained import Data, Trained, config_of
 from wgan.types import Record
@@ -160,6 +160,10 @@ def start(
         The session before its first step, and where `auto` departed from the published settings.
     """
     started = time.monotonic() if started is None else started
+    if isinstance(data, (str, os.PathLike)) and (Path(data) / "card.json").is_file():
+        raise UserError(f"{data} is a run, not data; to go on with it: wgan resume {data}")
+    if out is not None:
+        refuse_existing(Path(out))  # now, before a large folder of pictures is read
     given = dict(settings)
     array = None
     if isinstance(condition, str) or (

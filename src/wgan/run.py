@@ -89,8 +89,7 @@ class Run:
         Raises:
             UserError: The directory exists, or cannot be written.
         """
-        if path.exists():
-            raise UserError(f"{path} exists; choose another --out, or `wgan resume {path}`")
+        refuse_existing(path)
         try:
             path.mkdir(parents=True)
             for part in ("checkpoints", "samples"):
@@ -358,6 +357,14 @@ def check_format(found: object, place: Path) -> None:
             f"{place} was written by a newer version of wgan (format {found}, this one reads up to "
             f"{FORMAT}); upgrade with: pip install -U wgan"
         )
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise `UserError` if there is something where a new run should go."""
+    if (path / "card.json").is_file():
+        raise UserError(f"{path} exists; choose another --out, or go on: wgan resume {path}")
+    if path.exists():
+        raise UserError(f"{path} exists and is not a run; choose another --out")
 
 
 def next_path(root: Path, title: str) -> Path:

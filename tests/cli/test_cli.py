@@ -79,6 +79,18 @@ def test_resume_counts_steps_in_total(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "is at step 6 already" in capsys.readouterr().out
 
 
+def test_a_run_is_not_data_and_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tiny_run(tmp_path / "run")
+    capsys.readouterr()
+    assert main(["train", str(run)]) == 2
+    assert f"is a run, not data; to go on with it: wgan resume {run}" in capsys.readouterr().err
+    for place, message in ((run, "or go on: wgan resume"), (tmp_path, "is not a run")):
+        assert main(["train", "digits", "--out", str(place)]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_report_of_several_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = tiny_run(tmp_path / "a"), tiny_run(tmp_path / "b", "--recipe", "wgan")
     both = tmp_path / "both.html"
