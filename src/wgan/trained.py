@@ -129,7 +129,7 @@ class Trained:
             began = time.monotonic()
             self.evaluate(data, n=_FEWEST, seed=seed, features=features)  # imports, first reads
             few = self.evaluate(data, n=_FEW, seed=seed, features=features)
-            left = seconds - (time.monotonic() - began)
+            left = 0.7 * (seconds - (time.monotonic() - began))  # other work may slow it
             fits = int(_FEW * math.sqrt(max(left, 0.0) / few.seconds))  # work grows as the square
             if fits <= _FEW:
                 return few
