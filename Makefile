@@ -49,7 +49,7 @@ $(VENV)/base-$(BUILD): $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (once)"
 	@rm -f $(VENV)/base-* $(VENV)/dev-*
 	$(PIP) '$(TORCH)'
-	$(PIP) -c constraints.txt -e .
+	$(PIP) -c constraints.txt -e '.[all]'
 	@touch $@
 
 $(VENV)/dev-$(BUILD): $(VENV)/base-$(BUILD)

@@ -208,6 +208,21 @@ def test_auto_batches_are_no_larger_than_the_data() -> None:
     assert config.hyper.batch_size == config.hyper.generator_batch_size == 90
 
 
+@pytest.mark.parametrize("data", ["gaussians8", "digits"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_resolved_configuration_resolves_to_itself(recipe: str, data: str) -> None:
+    """As it must when a run is opened again, whatever `auto` would say by then."""
+    if data == "gaussians8" and RECIPES[recipe].settings.critic_network == "dcgan":
+        pytest.skip("a convolutional recipe has no use for points of the plane")
+    source = open_source(data)
+    config, _ = resolve({"recipe": recipe}, source, data)
+    for settings_again in ("auto", "published"):
+        given = {**config.plain(), "settings": settings_again}
+        again, departures = resolve(given, source, data)
+        assert {**again.plain(), "settings": "auto"} == config.plain()
+        assert not departures
+
+
 def test_descriptions_are_complete() -> None:
     for recipe in RECIPES.values():
         found = describe(recipe)

@@ -278,7 +278,12 @@ def resolve(
     departures: tuple[Departure, ...] = ()
     parts: dict[str, dict[str, Any]] = {"objective": {}}  # fields of the objective and constraints
     if mode == "auto":
-        departures = tuple(d for d in auto(recipe, facts) if not _given(d.field, given))
+        departures = tuple(
+            d
+            for d in auto(recipe, facts)
+            if not _given(d.field, given)
+            and (recipe.objective.uses_critic or d.field not in _CRITIC_FIELDS)
+        )
         plain = {d.field: d.value for d in departures if "." not in d.field}
         settings = dataclasses.replace(settings, **plain)
         for departure in departures:

@@ -58,6 +58,7 @@ def sample(
 def _writer(place: Path, trained: Trained) -> Any:
     """What writes samples to a place with this ending, refused before any is drawn."""
     codec = trained.codec
+    kind = {"rows": "rows", "image": "pictures", "volume": "volumes"}[codec.kind]
     if place.suffix == ".png":
         from wgan.reports.sheet import sample_sheet
 
@@ -68,7 +69,7 @@ def _writer(place: Path, trained: Trained) -> Any:
         return lambda own: np.save(place, own, allow_pickle=False)
     if place.suffix in (".csv", ".parquet"):
         if codec.kind != "rows":
-            raise UserError(f"{place.suffix} holds tables, and the run's samples are {codec.kind}s")
+            raise UserError(f"{place.suffix} holds tables, and the run's samples are {kind}")
         from wgan.data.tables import write_table
 
         return lambda own: write_table(place, codec, own)
@@ -77,7 +78,7 @@ def _writer(place: Path, trained: Trained) -> Any:
             f"cannot write {place.name}: use .png, .npy, .csv, .parquet, or a folder's name"
         )
     if codec.kind != "image":
-        raise UserError(f"a folder holds pictures, and the run's samples are {codec.kind}s")
+        raise UserError(f"a folder holds pictures, and the run's samples are {kind}")
     from wgan.data.pictures import write_images
 
     return lambda own: write_images(place, codec, own)
