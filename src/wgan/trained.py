@@ -134,7 +134,12 @@ class Trained:
             if fits <= _FEW:
                 return few
             count = min(fits, count)
-        reference = _own(source, count)
+        reference, more = _own(source, count), None
+        if source.size is None and heldout is not None:
+            more = _own(heldout, count)
+        elif source.size is not None and 2 * count <= source.size:
+            both = _own(source, 2 * count)  # enough for a floor at the full size
+            reference, more = both[::2], both[1::2]
         scale = self._metric_scale()
         space = feature_space(
             features, reference, scale=scale, low=self.codec.low, high=self.codec.high
@@ -144,7 +149,7 @@ class Trained:
             reference,
             train=_own(training, 5_000) if training else None,
             heldout=_own(heldout, _JUDGED) if heldout else None,
-            more_real=_own(heldout, count) if source.size is None and heldout else None,
+            more_real=more,
             reference_name=source.name,
             unit="pixel levels" if self.codec.dtype == "uint8" else "the data's units",
             scale=scale,

@@ -185,7 +185,7 @@ def test_to_json_is_plain_and_complete(equal: Evaluation) -> None:
 
 def test_table_is_aligned_and_says_what_was_compared(equal: Evaluation, apart: Evaluation) -> None:
     lines = equal.table().splitlines()
-    assert "300 samples against 300 of 600 normals, distances in metres" in lines[0]
+    assert "300 samples against 300 real ones of normals, distances in metres" in lines[0]
     rows = lines[lines.index("") + 1 :]
     assert len(rows) == 1 + len(equal.measurements)
     column = rows[0].index("what it says")

@@ -88,7 +88,7 @@ class Evaluation:
         c = self.compared
         size, floor_size = c["size"], c["floor_size"]
         notes = [
-            f"{size:,} samples against {size:,} of {c['reference_samples']:,} {c['reference']}, "
+            f"{size:,} samples against {size:,} real ones of {c['reference']}, "
             f"distances in {c['unit']}{'' if c['scale'] is None else ' (scaled, except w1)'}, "
             f"features {c['features']}",
             "real: the same number for real data against other real data",
