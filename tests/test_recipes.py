@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from wgan.auto import describe
 from wgan.build import build_state, critic_passes
 from wgan.config import resolve
 from wgan.data import open_source
@@ -14,7 +15,7 @@ from wgan.data.base import Source
 from wgan.data.synthetic import Gaussians
 from wgan.errors import UserError
 from wgan.objectives import Sliced
-from wgan.recipes import RECIPES, describe
+from wgan.recipes import RECIPES
 from wgan.training import TrainState, train
 
 SMALL: dict[str, Any] = {

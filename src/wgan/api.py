@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from wgan.auto import Departure
 from wgan.config import data_options, resolve
 from wgan.data import open_source
 from wgan.errors import UserError
 from wgan.plugins import looked_up, recorded_plugins
-from wgan.recipes import Departure
 from wgan.run import Run, next_path, refuse_existing
 from wgan.session import Session, report
 from wgan.trained import Data, Trained, config_of

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 import wgan
+from wgan.auto import Departure
 from wgan.config import Config
 from wgan.data.base import Source
 from wgan.data.codec import Codec
 from wgan.plugins import changes, recorded_plugins
-from wgan.recipes import Departure, get_recipe
+from wgan.recipes import get_recipe
 from wgan.run import Run
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from wgan.auto import Departure, Facts, auto, published
 from wgan.constraints import (
     Constraint,
     OrthogonalRegularisation,
@@ -29,16 +30,7 @@ from wgan.errors import UnknownNameError, UserError
 from wgan.networks import CRITICS, GENERATORS, NORMS, NetworkSpec, Shapes
 from wgan.objectives import Objective
 from wgan.plugins import recorded_plugins, used
-from wgan.recipes import (
-    NETWORK_DEFAULTS,
-    Departure,
-    Facts,
-    Settings,
-    auto,
-    fits,
-    get_recipe,
-    published,
-)
+from wgan.recipes import NETWORK_DEFAULTS, Settings, fits, get_recipe
 from wgan.training import Method, OptimizerSpec
 
 _BOTH = {

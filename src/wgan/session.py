@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wgan.auto import Departure
 from wgan.build import build_state, synthesize
 from wgan.card import differences, make_card, now, versions
 from wgan.config import Config
 from wgan.data.base import Source
 from wgan.errors import RunFailedError, UserError
-from wgan.recipes import Departure
 from wgan.reports.report import Plane, ReportInput, write_report
 from wgan.reports.sheet import sample_sheet
 from wgan.run import Checkpoint, Run

@@ -22,8 +22,9 @@ def recipes(
         json: Print everything, published and auto settings included, as JSON.
     """
     load_plugins(plugin)
+    from wgan.auto import describe
     from wgan.plugins import load_installed
-    from wgan.recipes import RECIPES, describe
+    from wgan.recipes import RECIPES
 
     load_installed()
 
