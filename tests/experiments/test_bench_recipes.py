@@ -24,10 +24,13 @@ def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_plan_takes_a_data_set_at_a_time_and_every_recipe_before_the_next_seed() -> None:
     trials = plan(["wgan-gp", "sliced"], ["gaussians8", "digits"], 1.0)
-    assert [(t.data, t.seed, t.recipe) for t in trials] == [
-        *[("gaussians8", seed, name) for seed in (0, 1, 2) for name in ("wgan-gp", "sliced")],
-        *[("digits", 0, name) for name in ("wgan-gp", "sliced")],
+    names = ("wgan-gp", "sliced")
+    assert [(t.data, t.settings, t.seed, t.recipe) for t in trials] == [
+        *[("gaussians8", "auto", seed, name) for seed in (0, 1, 2) for name in names],
+        *[("gaussians8", "published", 0, name) for name in names],
+        *[("digits", "auto", 0, name) for name in names],
     ]
+    assert len({trial.file for trial in trials}) == len(trials)
     for wrong in ((["wgan-gq"], ["digits"], 1.0), ([], ["digit"], 1.0), ([], [], 0.0)):
         with pytest.raises(UserError):
             plan(*wrong)

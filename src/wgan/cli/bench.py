@@ -19,8 +19,9 @@ def bench_recipes(
 ) -> int:
     """Train every recipe for the same time on small data and compare what they made.
 
-    A trial takes about SECONDS and a few more on one core, and there are six for each recipe. Stop
-    at any time: the same command goes on where it stopped.
+    A trial takes about SECONDS and a few more on one core, and there are seven for each recipe,
+    one of them at its published settings. Stop at any time: the same command goes on where it
+    stopped.
 
     Example: `wgan bench-recipes --recipes wgan-gp,sliced --data gaussians8 --seconds 10`
 

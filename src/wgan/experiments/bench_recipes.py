@@ -45,6 +45,9 @@ SEEDS: dict[str, tuple[int, ...]] = {
 }
 """The data sets, and the seeds of each."""
 
+PUBLISHED: dict[str, tuple[int, ...]] = {"gaussians8": (0,)}
+"""Where, and from which seeds, the published settings run beside the auto ones."""
+
 FOUND: dict[str, dict[str, float]] = {"gaussians8": {"min_share": 0.04, "radius": 0.15}}
 """When a mode counts as found, where not by `mode_coverage`'s own rule."""
 
@@ -63,21 +66,26 @@ class Trial:
         data: By name, a key of `SEEDS`.
         seed: >= 0.
         seconds: Processor time of the training loop, > 0.
+        settings: auto or published.
     """
 
     recipe: str
     data: str
     seed: int
     seconds: float
+    settings: str = "auto"
 
     @property
     def file(self) -> str:
         """Where its result is, in the benchmark's folder."""
-        return f"{self.data}-{self.recipe}-{self.seed}.json"
+        published = "-published" if self.settings == "published" else ""
+        return f"{self.data}-{self.recipe}-{self.seed}{published}.json"
 
 
 def plan(recipes: Sequence[str], data: Sequence[str], seconds: float) -> list[Trial]:
     """The trials in the order in which they are run: a data set at a time, seeds outside recipes.
+
+    Published settings come after the auto ones of a data set.
 
     A recipe that is a convolutional network has no trial in the plane.
 
@@ -93,9 +101,10 @@ def plan(recipes: Sequence[str], data: Sequence[str], seconds: float) -> list[Tr
     if not 0 < seconds < float("inf"):
         raise UserError(f"`seconds` must be > 0, got {seconds}")
     return [
-        Trial(recipe, name, seed, seconds)
+        Trial(recipe, name, seed, seconds, settings)
         for name in data
-        for seed in SEEDS[name]
+        for settings, seeds in (("auto", SEEDS[name]), ("published", PUBLISHED.get(name, ())))
+        for seed in seeds
         for recipe in recipes
         if name == "digits" or RECIPES[recipe].settings.critic_network != "dcgan"
     ]
@@ -170,18 +179,25 @@ class Clock:
 
 
 def run_trial(trial: Trial) -> dict[str, Any]:
-    """Train with auto settings until the time is up or training fails, judging on the way.
+    """Train until the time is up or training fails, judging on the way.
 
     Returns:
-        Plain data: the trial; ``failed``, why it stopped early, or None; ``departures`` from the
-        published settings; ``steps``, ``seconds``, ``critic_passes`` at the end (batches that the
-        critic scored, penalties and the generator's included; None without a critic); ``end``, the
-        measures of the averaged generator; ``floor``, those of real data; ``by_passes``, W1 and
-        modes after 2^k critic passes; ``looks``, over time the modes that the generator itself
-        covers and the share of latents that changed their mode since the last look.
+        Plain data: the trial; ``failed``, why it stopped early, or None; ``departures`` of auto
+        from the published settings; ``steps``, ``seconds``, ``critic_passes`` at the end (batches
+        that the critic scored, penalties and the generator's included; None without a critic);
+        ``end``, the measures of the averaged generator; ``floor``, those of real data;
+        ``by_passes``, W1 and modes after 2^k critic passes; ``looks``, over time the modes that the
+        generator itself covers and the share of latents that changed their mode since the last
+        look.
     """
     source = open_source(trial.data)
-    given = {"recipe": trial.recipe, "seed": trial.seed, "seconds": trial.seconds, "device": "cpu"}
+    given = {
+        "recipe": trial.recipe,
+        "settings": trial.settings,
+        "seed": trial.seed,
+        "seconds": trial.seconds,
+        "device": "cpu",
+    }
     config, departures = resolve({**given, "holdout": HOLDOUT}, source, trial.data)
     training, fresh = source.split(HOLDOUT, trial.seed)
     judge = Judge(source, training, fresh)
