@@ -1,4 +1,4 @@
-"""What a notebook or a script calls: train, iterate, resume, load."""
+"""What a notebook or a script calls: train, iterate, resume, load, distance."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from wgan.auto import Departure
+from wgan.bounds import METRICS, WAYS, Distance, measure
 from wgan.config import data_options, resolve
 from wgan.data import open_source
-from wgan.errors import UserError
+from wgan.errors import UnknownNameError, UserError
+from wgan.operands import Operand, common_bounds, critic_of, gather
 from wgan.plugins import looked_up, recorded_plugins
 from wgan.run import Run, next_path, refuse_existing
 from wgan.session import Session, report
 from wgan.trained import Data, Trained, config_of
+from wgan.transport import Cost
 from wgan.types import Record
 
 
@@ -138,6 +141,79 @@ def load(
                 f"wgan.load(run, {role}={own[role]}(...))"
             )
     return Trained(directory, generator, critic)
+
+
+def distance(
+    a: Operand,
+    b: Operand,
+    *,
+    n: int | None = None,
+    metric: Cost = "euclidean",
+    features: Callable[[NDArray[Any]], Any] | None = None,
+    bounds: tuple[float, float] | None = None,
+    level: float = 0.95,
+    seconds: float | None = 60.0,
+    steps: int | None = None,
+    seed: int = 0,
+    critics: Sequence[str] = WAYS,
+    critic: str | os.PathLike[str] | Trained | None = None,
+) -> Distance:
+    """What is known of the Wasserstein distance between two data sets, or a run and data.
+
+    W1 of the two samples; W1 of the populations they come from, from below and (with bounds) from
+    above, with confidence; and other distances as context. In the data's own units.
+
+    Args:
+        a, b: Arrays ``[n, *shape]``, files, folders, named sources, run directories or runs. A run
+            is drawn from afresh, and data that it was trained on gives its held-out part.
+        n: Samples of each; None: what there is, at most 20,000.
+        metric: The ground metric on flat samples: ``euclidean``, ``l1`` or ``linf``.
+        features: Applied to the samples ``[n, *shape]`` first, to ``[n, k]``: the distance is then
+            between features, in their units.
+        bounds: What every number that can occur is between. None: what the type says, 0 to 255 for
+            pictures; else nothing is said from above, and the interval from below is asymptotic.
+        level: Confidence of each bound by itself, in (0.5, 1).
+        seconds: Bound on the whole, after the data is read; None: `steps` decides.
+        steps: Updates for finding critics; with `seconds` None the result depends on `seed` alone.
+        seed: Of samples, splits and critics.
+        critics: Kinds of critic to try, of ``maxmin``, ``sorted``, ``cones-up``, ``cones-down``.
+        critic: A run whose own critic is to be tried too, divided by its certified constant.
+
+    Raises:
+        UserError: Whatever is wrong with the data, or a value out of its range.
+
+    Example:
+        >>> import numpy as np, wgan
+        >>> x = np.random.default_rng(0).normal(size=(500, 2))
+        >>> found = wgan.distance(x, x + [1, 0], seconds=None, steps=200)
+        >>> round(found.samples.upper, 6)
+        1.0
+    """
+    if metric not in METRICS:
+        raise UnknownNameError("metric", metric, METRICS)
+    first, second = gather(a, b, n=n, seed=seed)
+    x, y, unit = first.samples, second.samples, first.unit
+    if features is None:
+        bounds = bounds or common_bounds(first, second)
+        given = [] if critic is None else [critic_of(critic)]
+    else:
+        if critic is not None:
+            raise UserError("give `features` or `critic`: a run's critic does not score features")
+        x, y = np.asarray(features(x)), np.asarray(features(y))
+        unit, given = "the features' units", []
+    return measure(
+        x,
+        y,
+        metric=metric,
+        bounds=bounds,
+        level=level,
+        seconds=seconds,
+        steps=steps,
+        seed=seed,
+        ways=critics,
+        given=given,
+        unit=unit,
+    )
 
 
 # -- what the command line shares ------------------------------------------------------------------

@@ -8,6 +8,7 @@ from cyclopts import App, Group, Parameter
 
 import wgan
 from wgan.cli.bench import bench_recipes
+from wgan.cli.distance import distance
 from wgan.cli.evaluate import evaluate
 from wgan.cli.listing import data, recipes
 from wgan.cli.report import report
@@ -21,6 +22,7 @@ wgan trains, judges and uses Wasserstein GANs and their relatives.
   wgan train digits --seconds 60      train; ends with samples.png and report.html to look at
   wgan sample RUN -n 64               draw samples
   wgan evaluate RUN                   judge them against the data
+  wgan distance A B                   how far apart, and what is certain of it
   wgan recipes, wgan data             what there is
   wgan train --help                   every flag, with an example
 """
@@ -33,7 +35,7 @@ app = App(
     group_parameters=Group("Options", sort_key=1),
     help_format="markdown",
 )
-for command in (train, resume, sample, evaluate, report, recipes, data, bench_recipes):
+for command in (train, resume, sample, evaluate, distance, report, recipes, data, bench_recipes):
     app.command(command)
 
 

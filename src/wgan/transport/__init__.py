@@ -4,6 +4,7 @@ Exact transport works on numpy arrays in float64 and gives a certificate; sliced
 transport, energy distances and kernel discrepancies work on tensors and can be differentiated.
 """
 
+from wgan.transport.bracket import SampleDistance, sample_distance
 from wgan.transport.cost import COSTS, Cost, as_points, cost_matrix, distances, squared_distances
 from wgan.transport.energy import (
     energy_distance,
@@ -31,6 +32,7 @@ __all__ = [
     "Plan",
     "Polynomial",
     "RationalQuadratic",
+    "SampleDistance",
     "as_points",
     "cost_matrix",
     "distances",
@@ -45,6 +47,7 @@ __all__ = [
     "permutation_test",
     "random_directions",
     "sample_bures_squared",
+    "sample_distance",
     "sinkhorn_divergence",
     "sliced_wasserstein",
     "squared_distances",

@@ -1,0 +1,105 @@
+"""``wgan distance``."""
+
+from __future__ import annotations
+
+import json as json_format
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from wgan.cli.flags import Plugins, load_plugins
+from wgan.errors import UserError
+
+
+def distance(
+    a: str,
+    b: str | None = None,
+    /,
+    *,
+    n: Annotated[int | None, Parameter(name=["-n", "--n"])] = None,
+    metric: str = "euclidean",
+    bounds: str | None = None,
+    level: float = 0.95,
+    seconds: float = 60.0,
+    seed: int = 0,
+    critics: str | None = None,
+    critic: Path | None = None,
+    plot: Path | None = None,
+    plugin: Plugins = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Say how far two data sets, or a run and data, are apart, and what is certain of it.
+
+    W1 between the two samples; between the populations they come from, from below and above with
+    confidence; and other distances beside them. docs/distance.md says what each number allows.
+
+    Example: `wgan distance runs/0001-digits-wgan-gp digits`
+
+    Args:
+        a: A file, folder, named source or run directory.
+        b: The other [the data that run A was trained on].
+        n: Samples of each [what there is, at most 20,000].
+        metric: Ground metric: euclidean, l1 or linf [euclidean].
+        bounds: LO,HI that every number that can occur is between [pictures: their type's].
+        level: Confidence of each bound [0.95].
+        seconds: For everything after the data is read [60].
+        seed: Of samples, splits and critics [0].
+        critics: Kinds to try: maxmin, sorted, cones-up, cones-down, with commas [all].
+        critic: A run whose own critic is tried too, divided by its certified constant.
+        plot: Where to save a picture of where the mass must move.
+        plugin: A Python file of yours that registers parts; it is executed. Repeatable.
+        json: Print JSON.
+    """
+    load_plugins(plugin)
+    if plot is not None and not plot.parent.is_dir():
+        raise UserError(f"--plot: there is no folder {plot.parent}")
+    box = None if bounds is None else _box(bounds)
+
+    from wgan import api
+    from wgan.bounds import WAYS
+
+    kinds = WAYS if critics is None else tuple(name.strip() for name in critics.split(","))
+    found = api.distance(
+        a,
+        b if b is not None else _data_of(a),
+        n=n,
+        metric=metric,  # type: ignore[arg-type]
+        bounds=box,
+        level=level,
+        seconds=seconds,
+        seed=seed,
+        critics=kinds,
+        critic=critic,
+    )
+    if plot is not None:
+        found.plot(plot)
+    if json:
+        print(json_format.dumps(found.to_json()))
+        return 0
+    print(found.table())
+    print()
+    print(found.explain())
+    if plot is not None:
+        print(f"\n{plot}")
+    return 0
+
+
+def _data_of(run: str) -> str:
+    """The data that a run was trained on."""
+    from wgan.run import Run
+
+    if not (Path(run) / "card.json").is_file():
+        raise UserError(f"wgan distance needs two sides; {run} is not a run, so give B")
+    data = str(Run.open(run).config["data"])
+    if data == "array":
+        raise UserError(f"{run} was trained on an array in memory: give B, a file with the data")
+    return data
+
+
+def _box(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--bounds needs LO,HI, two numbers, got {text!r}") from None
+    return low, high
