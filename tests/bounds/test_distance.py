@@ -50,6 +50,24 @@ def test_every_kind_of_critic_is_1_lipschitz_in_the_ground_metric(way: str, cost
     assert 0.3 < found <= 1 + 1e-9
 
 
+@pytest.mark.parametrize("way", ["line", "up", "down", "maxmin"])
+def test_gradients_are_those_of_the_scores(way: str) -> None:
+    draw = minibatches(normal(0, 300, 3) + 1, 2 * normal(1, 200, 3))
+    rng, budget = torch.Generator().manual_seed(0), Budget(steps=30)
+    critic: LipschitzCritic
+    if way == "line":
+        critic = fit_line(draw, rng)
+    elif way in ("up", "down"):
+        critic = fit_anchored(draw, rng, budget, above=way == "up", anchors=50)
+    else:
+        critic = fit_network(draw, rng, budget, width=16)
+    points, step = normal(5, 100, 3), 1e-6
+    moves = step * np.eye(3)
+    slopes = np.stack([critic(points + m) - critic(points - m) for m in moves], 1) / (2 * step)
+    apart = np.abs(slopes - critic.gradient(points)).max(1)
+    assert (apart < 1e-5).mean() > 0.95  # the others are at kinks
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 12), st.booleans(), st.integers(0, 100))
 def test_any_heights_make_a_1_lipschitz_extension(dim: int, k: int, above: bool, seed: int) -> None:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wgan.errors import UserError
 from wgan.transport import Cost, cost_matrix
 
 Points = NDArray[np.float64]
@@ -36,6 +37,10 @@ class LipschitzCritic(Protocol):
 
     def __call__(self, points: Points) -> Points:
         """Scores ``[n]`` of ``[n, dim]``, in the data's unit."""
+        ...
+
+    def gradient(self, points: Points) -> Points:
+        """Of the score at ``[n, dim]``, ``[n, dim]``; one of its sides where there is a kink."""
         ...
 
 
@@ -59,6 +64,12 @@ class Line:
     def __call__(self, points: Points) -> Points:
         scores: Points = np.interp(points @ self.direction, self.knots, self.values)
         return self.scale * scores
+
+    def gradient(self, points: Points) -> Points:
+        """See `LipschitzCritic`."""
+        slopes = np.concatenate([[0.0], np.diff(self.values) / np.diff(self.knots), [0.0]])
+        at = np.searchsorted(self.knots, points @ self.direction)
+        return self.scale * slopes[at][:, None] * self.direction
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +101,24 @@ class Anchored:
                 parts.append((self.heights + costs).min(1))
         return np.concatenate(parts)
 
+    def gradient(self, points: Points) -> Points:
+        """See `LipschitzCritic`; for the Euclidean metric.
+
+        Raises:
+            UserError: Another ground metric.
+        """
+        if self.cost != "euclidean":
+            raise UserError(f"only Euclidean cones have a gradient here, not those of {self.cost}")
+        parts = []
+        for start in range(0, len(points), _BLOCK):
+            part = points[start : start + _BLOCK]
+            costs = cost_matrix(part, self.anchors)
+            sign = -1.0 if self.above else 1.0
+            i = (costs + sign * self.heights).argmin(1)
+            away = part - self.anchors[i]
+            parts.append(sign * away / np.maximum(costs[np.arange(len(part)), i], 1e-300)[:, None])
+        return np.concatenate(parts)
+
 
 @dataclass(frozen=True, eq=False)
 class Scaled:
@@ -119,6 +148,18 @@ class Scaled:
                 parts.append(score_of(self.module(values)).double().reshape(-1).numpy())
         scores: Points = np.concatenate(parts) * (self.unit / self.constant)
         return scores
+
+    def gradient(self, points: Points) -> Points:
+        """See `LipschitzCritic`."""
+        parts = []
+        for start in range(0, len(points), _BLOCK):
+            seen = (points[start : start + _BLOCK] - self.centre) / self.unit
+            values = torch.from_numpy(seen).requires_grad_(True)
+            with torch.enable_grad():
+                score = score_of(self.module(values.reshape(-1, *self.shape))).sum()
+                (slope,) = torch.autograd.grad(score, values)
+            parts.append(slope.numpy() / self.constant)
+        return np.concatenate(parts)
 
 
 def score_of(out: object) -> Tensor:

@@ -8,6 +8,7 @@ from cyclopts import App, Group, Parameter
 
 import wgan
 from wgan.cli.bench import bench_recipes
+from wgan.cli.benchmark_w1 import benchmark_w1
 from wgan.cli.distance import distance
 from wgan.cli.evaluate import evaluate
 from wgan.cli.listing import data, recipes
@@ -35,7 +36,18 @@ app = App(
     group_parameters=Group("Options", sort_key=1),
     help_format="markdown",
 )
-for command in (train, resume, sample, evaluate, distance, report, recipes, data, bench_recipes):
+for command in (
+    train,
+    resume,
+    sample,
+    evaluate,
+    distance,
+    report,
+    recipes,
+    data,
+    bench_recipes,
+    benchmark_w1,
+):
     app.command(command)
 
 

@@ -1,0 +1,93 @@
+"""`wgan distance` as a user meets it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import wgan
+from wgan.cli import main
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 2))
+    np.save(tmp_path / "a.npy", x)
+    np.save(tmp_path / "b.npy", x[:250] + np.array([1.0, 0.0]))
+    return str(tmp_path / "a.npy"), str(tmp_path / "b.npy")
+
+
+def test_json_keeps_the_three_questions_apart(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["distance", *files, "--seconds", "1", "--bounds=-9,9", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["samples"]["w1"] == pytest.approx(1, abs=0.2)
+    assert found["samples"]["gap"] == pytest.approx(0, abs=1e-9)
+    assert found["population"]["lower"] <= 1 <= found["population"]["upper"]
+    assert found["population"]["interval"] == "bernstein"
+    assert found["population"]["level"] == 0.95
+    assert {"sliced_w1", "w2", "energy_p_value"} <= found["context"].keys()
+    assert found["seconds"] > 0
+
+
+def test_text_explains_and_draws(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "p.png"
+    assert main(["distance", *files, "--seconds", "1", "--plot", str(place)]) == 0
+    said = capsys.readouterr().out
+    assert "W1 of the two samples" in said
+    assert "Without known bounds of the data nothing can be said from above" in said
+    assert place.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--bounds", "1"], "LO,HI"),
+        (["--metric", "l7"], "euclidean"),
+        (["--critics", "cones"], "cones-up"),
+        (["--seconds", "0"], "`seconds`"),
+        (["-n", "0"], "`n`"),
+        (["--plot", "no/where.png"], "no folder"),
+    ],
+)
+def test_mistakes_are_one_line(
+    files: tuple[str, str], more: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["distance", *files, *more]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_a_run_is_compared_with_the_part_of_its_data_it_has_not_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(700, 2)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    run = str(tmp_path / "run")
+    wgan.train(str(tmp_path / "rows.npy"), recipe="wgan-gp", steps=2, out=run, width=8, holdout=0.2)
+    found = wgan.distance(run, str(tmp_path / "rows.npy"), seconds=None, steps=20, critic=run)
+    assert found.sizes == (1_000, 140)
+    assert found.population is not None
+    assert any(name.startswith("given 1") for name in found.population.critics)
+    assert main(["distance", run, "--seconds", "1"]) == 0
+    assert main(["distance", str(tmp_path / "rows.npy")]) == 2
+    assert "give B" in capsys.readouterr().err
+
+
+def test_a_feature_space_and_other_metrics() -> None:
+    x = np.random.default_rng(0).normal(size=(100, 2, 2))
+    found = wgan.distance(
+        x, x + 1, features=lambda v: v.reshape(len(v), -1)[:, :1], seconds=None, steps=5
+    )
+    assert found.samples.upper == pytest.approx(1)
+    for metric, w1 in (("l1", 4), ("linf", 1), ("euclidean", 2)):
+        found = wgan.distance(x, x + 1, metric=metric, seconds=None, steps=5)  # type: ignore[arg-type]
+        assert found.samples.upper == pytest.approx(w1)
+        assert found.lower is not None
+        assert found.lower <= w1
