@@ -14,7 +14,6 @@ from wgan.constraints import (
     Constraint,
     GradientPenalty,
     Orthogonal,
-    SpectralNormalisation,
     WeightClipping,
 )
 from wgan.objectives import (
@@ -145,7 +144,7 @@ def _on_few_numbers(recipe: Recipe, start: Settings) -> dict[str, tuple[Any, str
             wanted["gradient-penalty.weight"] = (0.1, "a heavy penalty blurs what is this small")
         elif isinstance(constraint, WeightClipping):
             wanted["weight-clipping.bound"] = (0.1, "0.01 leaves a narrow critic hardly any slope")
-        elif isinstance(constraint, (SpectralNormalisation, Orthogonal)) and start.n_critic > 1:
+        elif isinstance(constraint, Orthogonal) and start.n_critic > 1:
             wanted["n_critic"] = (1, "layers that bound the slope leave less to learn")
     if objective.uses_critic and start.beta1 == 0:
         wanted["beta1"] = (0.5, "some momentum, as Gulrajani et al. have in the plane")
