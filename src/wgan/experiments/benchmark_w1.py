@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 
 from wgan.bounds import WAYS, Budget, lower_bound, population_gap, unlimited
-from wgan.errors import UnknownNameError, UserError
+from wgan.errors import RunFailedError, UnknownNameError, UserError
 from wgan.experiments.w1_pairs import Pair, benchmark, cones, outside
 
 ESTIMATORS: dict[str, tuple[str, ...]] = {"all": WAYS, "networks": ("maxmin", "sorted")}
@@ -143,7 +144,14 @@ def run_trials(
         futures = {pool.submit(_run_and_write, trial, out): trial for trial in waiting}
         try:
             for future in as_completed(futures):
-                yield futures[future], future.result()
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    raise RunFailedError(
+                        "a trial's process was killed, perhaps for want of memory; the same "
+                        "command goes on, with fewer --jobs if need be"
+                    ) from None
+                yield futures[future], result
         finally:
             for future in futures:
                 future.cancel()
@@ -210,7 +218,8 @@ the optimal critic's, on samples of P. Where there are several seeds these are m
 
 The published pairs are made of cones, and two of the kinds of critic here (`cones-up` and
 `cones-down`) are maxima and minima of cones too, though at samples and not at places that they
-learn. So the table stands twice: with every kind, and with networks alone.
+learn. So there are two sets of critics: every kind, and networks alone. Each was given the seconds
+in its row, on one core of a shared machine; networks want minutes, and gain with them.
 """
 
 
