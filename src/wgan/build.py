@@ -1,4 +1,4 @@
-"""From a configuration to networks in training, and from networks to samples."""
+"""From a configuration to networks in training."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from wgan.data import open_source
 from wgan.data.base import Source
 from wgan.networks import make_critic, make_generator
 from wgan.recipes import get_recipe
-from wgan.training import TrainState, generate, train
-
-_BATCH = 256  # samples generated at a time
+from wgan.training import TrainState, train
 
 
 def build_state(
@@ -47,27 +45,6 @@ def build_state(
     return TrainState.create(
         config.method(), generator.to(device), critic and critic.to(device), source
     )
-
-
-@torch.no_grad()
-def synthesize(
-    generator: nn.Module, latent: Tensor, condition: Tensor | None, like: Tensor
-) -> Tensor:
-    """Samples in training units on the CPU, generated in evaluation mode, a batch at a time."""
-    training = generator.training
-    generator.eval()
-    parts = [
-        generate(
-            generator,
-            latent[i : i + _BATCH].to(like),
-            None if condition is None else condition[i : i + _BATCH].to(like),
-        )
-        .float()
-        .cpu()
-        for i in range(0, len(latent), _BATCH)
-    ]
-    generator.train(training)
-    return torch.cat(parts)
 
 
 def critic_passes(recipe: str) -> float:

@@ -54,7 +54,7 @@ def make_card(
             **source.describe(),
         },
         "codec": source.codec.to_json(),
-        "split": {"train": training.size, "heldout": heldout.size, "seed": config.seed},
+        "split": {"train": training.size, "heldout": heldout.size, "seed": config.split_seed},
         "versions": versions(),
         "machine": {
             "system": platform.platform(),

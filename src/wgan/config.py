@@ -72,7 +72,8 @@ class Config:
         settings: published or auto: where the values not given came from.
         options: How the data is read.
         holdout: Share of the data never trained on, in [0, 1).
-        seed: Of the split, the networks, the order of the data and every draw.
+        split_seed: Of which samples those are. Runs that are compared share it.
+        seed: Of the networks, the order of the data and every draw.
         steps: Generator updates after which the run is done; None: until `seconds`.
         seconds: Bound on the whole command; None: none.
         hyper: The recipe's settings, complete.
@@ -80,6 +81,11 @@ class Config:
         constraints: What keeps the critic Lipschitz.
         device: cpu or cuda.
         checkpoint_every, sample_every: In steps.
+        audit_every: Steps between audits; 0: none; None: not decided yet, see
+            :func:`wgan.session.audit_interval`.
+        audit_features: Where an audit takes its excess.
+        stop_when: A rule on the records that ends the run, ``name < number``.
+        patience: Audits without a smaller excess after which the run ends.
         plugins: What the parts that are not the package's own came from: fingerprints by name.
     """
 
@@ -88,6 +94,7 @@ class Config:
     settings: str
     options: DataOptions
     holdout: float
+    split_seed: int
     seed: int
     steps: int | None
     seconds: float | None
@@ -97,6 +104,10 @@ class Config:
     device: str
     checkpoint_every: int
     sample_every: int
+    audit_every: int | None = None
+    audit_features: str = "auto"
+    stop_when: str | None = None
+    patience: int | None = None
     plugins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
@@ -114,6 +125,7 @@ class Config:
             "seconds": self.seconds,
             "seed": self.seed,
             "holdout": self.holdout,
+            "split_seed": self.split_seed,
             **options,
             **hyper,
             "objective": dataclasses.asdict(self.objective),  # type: ignore[call-overload]
@@ -124,6 +136,10 @@ class Config:
             "device": self.device,
             "checkpoint_every": self.checkpoint_every,
             "sample_every": self.sample_every,
+            "audit_every": self.audit_every,
+            "audit_features": self.audit_features,
+            "stop_when": self.stop_when,
+            "patience": self.patience,
         }
         if self.plugins:
             flat["plugins"] = dict(self.plugins)
@@ -186,8 +202,9 @@ _OPTION_FIELDS = tuple(
 )
 _HYPER_FIELDS = tuple(f.name for f in dataclasses.fields(Settings) if f.name != "steps")
 _RUN_FIELDS = (
-    *("data", "recipe", "settings", "steps", "seconds", "seed", "holdout"),
+    *("data", "recipe", "settings", "steps", "seconds", "seed", "holdout", "split_seed"),
     *("objective", "constraints", "device", "checkpoint_every", "sample_every", "plugins"),
+    *("audit_every", "audit_features", "stop_when", "patience"),
 )
 KNOWN_SETTINGS = (*_RUN_FIELDS, *_OPTION_FIELDS, *_HYPER_FIELDS, *_BOTH)
 """Every name that a configuration file may use."""
@@ -312,6 +329,7 @@ def resolve(
         settings=mode,
         options=data_options(given),
         holdout=holdout,
+        split_seed=_integer("split_seed", given.get("split_seed", 0), 0),
         seed=_integer("seed", given.get("seed", 0), 0),
         steps=None if steps is None else _integer("steps", steps, 1),
         seconds=None if seconds is None else _number("seconds", seconds, 1e-9, math.inf),
@@ -321,6 +339,10 @@ def resolve(
         device=device,
         checkpoint_every=_integer("checkpoint_every", given.get("checkpoint_every", every), 1),
         sample_every=_integer("sample_every", given.get("sample_every", every), 1),
+        audit_every=_optional_integer("audit_every", given.get("audit_every"), 0),
+        audit_features=str(given.get("audit_features", "auto")),
+        stop_when=None if "stop_when" not in given else str(given["stop_when"]),
+        patience=_optional_integer("patience", given.get("patience"), 1),
         plugins=used(
             [
                 ("recipe", recipe.name),
@@ -457,6 +479,10 @@ def _coerce(name: str, annotation: str, value: Any) -> Any:
             raise UserError(f"`{name}` must be true or false, got {value!r}")
         return value
     return str(value)
+
+
+def _optional_integer(name: str, value: Any, least: int) -> int | None:
+    return None if value is None else _integer(name, value, least)
 
 
 def _integer(name: str, value: Any, least: int) -> int:

@@ -121,7 +121,7 @@ def _taken(
         return Side(name, one.sample(count, seed=seed), *_of_codec(one.codec))
     said: tuple[str, ...] = ()
     if isinstance(other, Trained) and one.fingerprint == other.run.card["data"]["fingerprint"]:
-        _, held = one.split(other.config.holdout, other.config.seed)
+        _, held = one.split(other.config.holdout, other.config.split_seed)
         if held.size is None or held.size >= FEWEST:
             one, name = held, f"{name} (held out)"
         else:

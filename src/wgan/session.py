@@ -6,8 +6,11 @@ The command line, :func:`wgan.train` and :func:`wgan.iterate` all consume :meth:
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,23 +21,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wgan.auto import Departure
-from wgan.build import build_state, synthesize
+from wgan.build import build_state
 from wgan.card import differences, make_card, now, versions
 from wgan.config import Config
 from wgan.data.base import Source
-from wgan.errors import RunFailedError, UserError
+from wgan.diagnostics import Audit, Stopping, parse_rule
+from wgan.diagnostics.stopping import EXCESS, require_known
+from wgan.errors import NonFiniteError, RunFailedError, UserError
 from wgan.reports.report import Plane, ReportInput, write_report
 from wgan.reports.sheet import sample_sheet
-from wgan.run import Checkpoint, Run
-from wgan.training import TrainState, bind_critic, train
-from wgan.transport.sliced import random_directions, sliced_wasserstein
+from wgan.run import Checkpoint, DamagedError, Run
+from wgan.training import TrainState, bind_critic, synthesize, train
+from wgan.training.player import prefixed, under
 from wgan.types import Record
 
 _SHEET = 64  # samples on a sheet
-_JUDGED = 1000  # samples behind a held-out distance
-_DIRECTIONS = 128  # slices of it
+_DRAWN = 1000  # samples of a sheet of rows, and of the plane
 _TENSORBOARD_EVERY = 10  # steps
-_BATCH = 256  # samples generated at a time
+_AUDIT_SHARE = 0.05  # of the time, at most
+_ROUND = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)  # with a power of ten, for numbers of steps
+_AUDIT_LEAST = 0.2  # seconds; a run whose share is less has no audit
 
 
 @dataclass
@@ -51,6 +57,7 @@ class Session:
         deadline: `time.monotonic` value by which the command should be over, or None.
         started: `time.monotonic` value when the command began.
         status: running, interrupted, failed or finished.
+        audit: What judges it on the way; None where it has no audits.
     """
 
     run: Run
@@ -62,6 +69,9 @@ class Session:
     deadline: float | None = None
     started: float = field(default_factory=time.monotonic)
     status: str = "running"
+    audit: Audit | None = None
+    _audit_seconds: float = 0.0
+    _stopping: Stopping = field(default_factory=lambda: Stopping(None, None))
     _best: float = float("inf")
     _fixed: tuple[Tensor, Tensor | None] | None = None
 
@@ -87,8 +97,15 @@ class Session:
             source: All the data; split here.
             generator, critic: The user's own networks in place of the recipe's.
         """
-        training, heldout = source.split(config.holdout, config.seed)
+        training, heldout = source.split(config.holdout, config.split_seed)
+        audit = None
+        if config.audit_every is None:
+            audit, every = plan_audits(config, training, heldout, generator, critic)
+            config = dataclasses.replace(config, audit_every=every)
+        if audit is None:
+            audit = _audit(config, training, heldout)
         state = build_state(config, training, generator, critic)
+        stopping = _stopping(config, audit, lambda: _recorded(config, training, generator, critic))
         own = {
             role: type(module).__qualname__
             for role, module in (("generator", generator), ("critic", critic))
@@ -99,7 +116,10 @@ class Session:
         )
         with contextlib.ExitStack() as unless_it_works:
             unless_it_works.callback(run.close)
-            session = cls(run, config, state, training, heldout)
+            if audit is not None:
+                run.card["audit"] = {"every": config.audit_every, **audit.describe()}
+                run.write_card()
+            session = cls(run, config, state, training, heldout, audit=audit, _stopping=stopping)
             session._save()
             session._picture_real()
             session.picture()
@@ -134,9 +154,12 @@ class Session:
                 )
             torch.set_num_threads(run.card["machine"]["threads"])
             checkpoint, damaged = run.latest()
-            training, heldout = source.split(config.holdout, config.seed)
+            training, heldout = source.split(config.holdout, config.split_seed)
             state = build_state(config, training, generator, critic)
             state.load(checkpoint.tensors, checkpoint.plain)
+            audit = _audit(config, training, heldout)
+            if audit is not None:
+                audit.load(under(checkpoint.tensors, "audit"), checkpoint.plain["audit"])
             run.drop_after(state.step)
             run.cut_records(state.step)
             run.config = config.plain()
@@ -146,12 +169,24 @@ class Session:
                     "time": now(),
                     "versions": versions(),
                     "allowed": changed,
+                    "extended": run.card.get("status") == "finished",
                 }
             )
             run.write_config()
             run.write_card()
             unless_it_works.pop_all()
-        session = cls(run, config, state, training, heldout, said=damaged + changed)
+        session = cls(
+            run,
+            config,
+            state,
+            training,
+            heldout,
+            said=damaged + changed,
+            audit=audit,
+            _stopping=_stopping(
+                config, audit, lambda: _recorded(config, training, generator, critic), run
+            ),
+        )
         session._best = checkpoint.plain.get("best", float("inf"))
         return session
 
@@ -176,7 +211,7 @@ class Session:
 
         def done(state: TrainState) -> bool:
             late = self.deadline is not None and (time.monotonic() > self.deadline - self.reserve())
-            if late or (steps is not None and state.step >= steps):
+            if late or self._stopping.reason or (steps is not None and state.step >= steps):
                 self.status = "finished"
                 return True
             return stop()
@@ -187,17 +222,21 @@ class Session:
             board = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=state.step + 1)
             for record in train(state, self.source, until=done):
                 step = state.step
-                checkpoint = step % config.checkpoint_every == 0
-                if checkpoint:
-                    record |= self.judge()
+                best = False
+                if self.audit is not None and config.audit_every and step % config.audit_every == 0:
+                    record |= self._audited()
+                    excess = record[EXCESS]
+                    assert isinstance(excess, float)
+                    best = excess < self._best
+                    self._best = min(self._best, excess)
                 self.run.log(record)
-                if step % _TENSORBOARD_EVERY == 0:
+                self._stopping.see(record)
+                if step % _TENSORBOARD_EVERY == 0 or EXCESS in record:
                     _to_board(board, record, step)
                 if step % config.sample_every == 0:
                     self.picture()
-                if checkpoint:
-                    quality = record.get("heldout_sliced_w1")
-                    self._save(quality if isinstance(quality, float) else None)
+                if best or step % config.checkpoint_every == 0:
+                    self._save(best=best)
                 yield record
         except (RunFailedError, OSError) as error:
             self.status = "failed"
@@ -220,13 +259,17 @@ class Session:
         """Seconds of a bounded command that are kept for pictures, judgement and report."""
         if self.deadline is None:
             return 0.0
-        return min(0.25 * (self.deadline - self.started), 15.0)
+        return min(0.25 * (self.deadline - self.started), 15.0 + self._audit_seconds)
 
     def finish(self) -> None:
         """The last checkpoint and the last pictures; :func:`report` comes after it."""
         if self.state.step not in self.run.steps():
             self._save()
         self.run.card |= {"step": self.state.step, "status": self.status}
+        if self._stopping.reason:
+            self.run.card["stopped_by"] = self._stopping.reason
+        if self.audit is not None:
+            self.run.card["audit"] |= self._reported(self.audit)
         self.run.write_card()
         self.picture(last=True)
         self.draw_plane()
@@ -241,44 +284,57 @@ class Session:
         """The latents and conditions of every sheet: the same throughout the run."""
         if self._fixed is None:
             rng = torch.Generator().manual_seed(self.config.seed + 1)
-            latent = torch.randn(_JUDGED, self.config.hyper.latent, generator=rng)
+            latent = torch.randn(_DRAWN, self.config.hyper.latent, generator=rng)
             rows = (
-                torch.arange(_JUDGED)
+                torch.arange(_DRAWN)
                 if self.source.size is None
-                else _spread(self.source.size, _JUDGED)
+                else _spread(self.source.size, _DRAWN)
             )
             condition = self.source.batch(rows).condition
             self._fixed = (latent, condition)
         return self._fixed
 
-    def judge(self) -> dict[str, float]:
-        """Distance of the averaged generator's samples to held-out data, by slices.
+    @property
+    def stopped_by(self) -> str | None:
+        """Why a rule ended the run, in words; None where none did."""
+        return self._stopping.reason
 
-        ``heldout_sliced_w1``: mean over 128 directions of the 1-D W1 between up to 1,000 samples
-        and as many held-out ones; in the data's own units where they have one scale, else in
-        standardised units. It does not come from the critic, so it compares between runs.
-        """
-        count = _JUDGED if self.heldout.size is None else min(_JUDGED, self.heldout.size)
-        if count < 2:
-            return {}
-        latent, condition = self.fixed()
-        fake = synthesize(
-            self.state.average,
-            latent[:count],
-            None if condition is None else condition[:count],
-            self.state.like,
-        )
-        real = self.heldout.batch(torch.arange(count)).values
-        rng = torch.Generator().manual_seed(self.config.seed + 2)
-        directions = random_directions(rng, _DIRECTIONS, real[0].numel())
-        distance = sliced_wasserstein(fake.flatten(1), real.flatten(1), directions, p=1)
-        scale = self.source.codec.values.scale
-        return {"heldout_sliced_w1": float(distance) * (scale[0] if len(scale) == 1 else 1.0)}
+    def _audited(self) -> Record:
+        assert self.audit is not None
+        record = self.audit(self.state)
+        seconds = record["audit_seconds"]
+        assert isinstance(seconds, float)
+        self._audit_seconds = max(self._audit_seconds, seconds)
+        return record
+
+    def _reported(self, audit: Audit) -> dict[str, Any]:
+        """The last state and the best checkpoint, on held-out data that no audit has seen."""
+        found: dict[str, Any] = {"last": {"step": self.state.step}}
+        states = {"last": self.state.average}
+        best = self.run.best_step()
+        if best is not None and best != self.state.step:
+            with contextlib.suppress(DamagedError):
+                checkpoint = self.run.load(best)
+                states["best"] = deepcopy(self.state.average)
+                role = "average" if self.state.method.average else "generator.module"
+                states["best"].load_state_dict(under(checkpoint.tensors, role))
+                found["best"] = {"step": best}
+        for name, module in states.items():
+            excess = audit.report(module, self.state.like)
+            if excess is not None:
+                found[name] |= {
+                    "excess": excess.value,
+                    "low": excess.low,
+                    "high": excess.high,
+                    "floor": excess.floor,
+                    "size": excess.size,
+                }
+        return found
 
     def picture(self, *, last: bool = False) -> None:
         """Write the sheet of this step; the last one also as `samples.png`."""
         latent, condition = self.fixed()
-        count = _SHEET if self.source.codec.kind != "rows" else _JUDGED
+        count = _SHEET if self.source.codec.kind != "rows" else _DRAWN
         fake = synthesize(
             self.state.average,
             latent[:count],
@@ -300,7 +356,7 @@ class Session:
             return
         latent, _ = self.fixed()
         fake = codec.decode(synthesize(self.state.average, latent, None, self.state.like))
-        real = self._real(_JUDGED)
+        real = self._real(_DRAWN)
         both = np.concatenate([real, fake])
         low, high = np.quantile(both, [0.01, 0.99], axis=0)
         margin = 0.25 * (high - low) + 1e-9
@@ -317,12 +373,12 @@ class Session:
 
     # -- within ----------------------------------------------------------------------------------
 
-    def _save(self, quality: float | None = None) -> None:
-        best = quality is not None and quality < self._best
-        if quality is not None:
-            self._best = min(self._best, quality)
+    def _save(self, *, best: bool = False) -> None:
         plain = {**self.state.plain(), "best": self._best}
         tensors = self.state.tensors()
+        if self.audit is not None:
+            plain["audit"] = self.audit.plain()
+            tensors |= prefixed("audit", self.audit.tensors())
         _, condition = self.fixed()
         if condition is not None:  # so that samples can be drawn under them without the data
             tensors["conditions"] = condition
@@ -334,10 +390,122 @@ class Session:
         return self.source.codec.decode(self.source.batch(rows).values)
 
     def _picture_real(self) -> None:
-        count = _SHEET if self.source.codec.kind != "rows" else _JUDGED
+        count = _SHEET if self.source.codec.kind != "rows" else _DRAWN
         path = self.run.path / "samples" / "real.png"
         real = self._real(count)
         sample_sheet(real, self.source.codec, path=path, real=real)
+
+
+def _recorded(
+    config: Config, training: Source, generator: nn.Module | None, critic: nn.Module | None
+) -> list[str]:
+    """The names in a run's records, from a step of a state of its own."""
+    state = build_state(config, training, deepcopy(generator), deepcopy(critic))
+    return list(next(train(state, training, until=1)))
+
+
+def plan_audits(
+    config: Config,
+    training: Source,
+    heldout: Source,
+    generator: nn.Module | None = None,
+    critic: nn.Module | None = None,
+) -> tuple[Audit | None, int]:
+    """The audit of a run and the steps between two, so that they take 5% of its time at most.
+
+    Some steps and an audit of a state of their own are timed before the run begins, so that which
+    steps are audited is settled then and a resumed run repeats them. The interval is a round
+    number. A run so short that its share is less than 0.2 s, or that would have no audit, has none:
+    the interval is 0.
+    """
+
+    def fresh() -> TrainState:
+        state = build_state(config, training, deepcopy(generator), deepcopy(critic))
+        # Only the time of an ordinary step counts.
+        state.method = dataclasses.replace(state.method, warmup=False)
+        return state
+
+    def took(state: TrainState) -> float:
+        began = time.perf_counter()
+        for _ in train(state, training, until=state.step + 1):
+            pass
+        return time.perf_counter() - began
+
+    state = fresh()
+    try:
+        steps = [took(state) for _ in range(4)][1:]  # a first one loads what later ones have
+    except NonFiniteError:
+        return None, 0  # the run itself will say so
+    step = min(steps)
+    length = math.inf if config.steps is None else config.steps * step
+    length = min(length, math.inf if config.seconds is None else config.seconds)
+    if _AUDIT_SHARE * length < _AUDIT_LEAST:
+        return None, 0
+    audit = Audit.of(
+        training,
+        heldout,
+        seed=config.seed,
+        latent=config.hyper.latent,
+        features=config.audit_features,
+    )
+    if audit is None:
+        return None, 0
+    before = audit.tensors(), audit.plain()
+    before = deepcopy(before)
+    seconds = min(float(str(audit(state)["audit_seconds"])) for _ in range(2))
+    audit.load(*before)
+    needed = max(10.0, seconds / (_AUDIT_SHARE * step))
+    power = 10 ** math.floor(math.log10(needed))
+    every = next(int(power * k) for k in _ROUND if power * k >= needed)
+    if every * step > length:
+        return None, 0
+    return audit, every
+
+
+def _audit(config: Config, training: Source, heldout: Source) -> Audit | None:
+    if not config.audit_every:
+        return None
+    return Audit.of(
+        training,
+        heldout,
+        seed=config.seed,
+        latent=config.hyper.latent,
+        features=config.audit_features,
+    )
+
+
+def _stopping(
+    config: Config,
+    audit: Audit | None,
+    recorded: Callable[[], list[str]],
+    run: Run | None = None,
+) -> Stopping:
+    """What may end the run early; for one that goes on, with what its records say so far.
+
+    Raises:
+        UserError: A rule that cannot be read, or that asks for what the run does not record.
+    """
+    rule = None if config.stop_when is None else parse_rule(config.stop_when)
+    asks = config.patience is not None or (rule is not None and rule.name.startswith("audit."))
+    if asks and audit is None:
+        raise UserError(
+            "`stop_when` and `patience` go by audits, and this run has none: give `audit_every` "
+            "(in so short a run audits take more than 5% of the time), and hold out 30 samples "
+            "or more"
+        )
+    if rule is not None:
+        clipped = any(c.name == "weight-clipping" for c in config.constraints)
+        critic = config.objective.uses_critic
+        terms = audit.terms(critic=critic, clipped=clipped) if audit else []
+        if rule.name not in terms:
+            require_known(rule, [*terms, *recorded()])
+    extended = [] if run is None else [r["step"] for r in run.card["resumptions"] if r["extended"]]
+    stopping = Stopping(rule, config.patience)
+    for record in [] if run is None else run.records():
+        stopping.see(record)
+        if record["step"] in extended:
+            stopping.renew()
+    return stopping
 
 
 def report(runs: Sequence[Run], place: Path | None = None) -> Path:

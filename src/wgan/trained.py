@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wgan.build import build_state, synthesize
+from wgan.build import build_state
 from wgan.card import codec_of
 from wgan.config import Config, data_options, resolve
 from wgan.data import open_source
@@ -27,6 +27,7 @@ from wgan.metrics.features import feature_space
 from wgan.metrics.modes import KnownModes
 from wgan.plugins import changes, looked_up, recorded_plugins
 from wgan.run import Run
+from wgan.training import synthesize
 from wgan.types import Record
 
 _JUDGED = 2_000  # samples of each that an evaluation takes by itself
@@ -178,7 +179,7 @@ class Trained:
             )
         if source.fingerprint != self.run.card["data"]["fingerprint"]:
             return source, None, None
-        training, heldout = source.split(self.config.holdout, self.config.seed)
+        training, heldout = source.split(self.config.holdout, self.config.split_seed)
         return source, training, heldout if heldout.size is None or heldout.size > 1 else None
 
     def _condition(self, n: int, rng: torch.Generator, given: Given | None) -> Tensor | None:

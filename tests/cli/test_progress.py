@@ -40,6 +40,16 @@ def test_a_slope_far_above_1_is_a_warning() -> None:
     assert "warning" not in shown([1.0], slope=2.5)
 
 
+def test_the_last_audit_stands_beside_the_estimate() -> None:
+    progress = Progress("wasserstein_estimate", first=0, steps=1000, deadline=None)
+    progress.show({"step": 1, "audit.excess": 0.1234, "audit.lower": 0.0567})
+    progress.show({"step": 2, "wasserstein_estimate": 9.0})
+    line = progress.line({"step": 2, "wasserstein_estimate": 9.0}, time.monotonic())
+    assert "wasserstein estimate 9" in line
+    assert "excess 0.123  W1 at least 0.0567" in line
+    assert "excess" not in shown([1.0])
+
+
 def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress(None, first=0, steps=1, deadline=None, quiet=True) as progress:
         progress._every = 0.0

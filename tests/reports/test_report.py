@@ -57,7 +57,21 @@ def records(n: int) -> list[Record]:
             }
         )
         if step % 50 == 0:
-            rows[-1]["heldout_sliced_w1"] = 0.2 + math.exp(-step / 80)
+            excess = 0.2 + math.exp(-step / 80)
+            rows[-1] |= {
+                "audit.excess": excess,
+                "audit.excess_low": excess - 0.1,
+                "audit.excess_high": excess + 0.1,
+                "audit.w1": excess + 2,
+                "audit.w1_floor": 2.0,
+                "audit.lower": 0.15,
+                "audit.critic_estimate": estimate,
+                "audit.optimality_gap": 0.01,
+                "audit.slope_low": 0.5,
+                "audit.slope_median": 0.9,
+                "audit.slope_high": 1.1,
+                "audit_seconds": 0.4,
+            }
     return rows
 
 
@@ -148,8 +162,8 @@ def test_a_report_says_what_was_trained_on_what(make_run: MakeRun, tmp_path: Pat
     assert "estimate of W1 up to the critic's scale" in text
     assert "positive when real samples score higher" in text
     for section in (
-        "Samples", "How far from the data", "Losses", "Is the critic held?", "Gradient norms",
-        "Time", "Settings", "Data, versions and machine",
+        "Samples", "What the critic says", "Audited on held-out data", "Losses",
+        "Is the critic held?", "Gradient norms", "Time", "Settings", "Data, versions and machine",
     ):  # fmt: skip
         assert section in text
     assert "batch_size 64 128 the data are few" in text

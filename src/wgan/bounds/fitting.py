@@ -66,18 +66,32 @@ class Budget:
         )
 
 
-def fit_line(draw: Draw, rng: torch.Generator, *, cost: Cost = "euclidean") -> Line:
+def fit_line(
+    draw: Draw,
+    rng: torch.Generator,
+    *,
+    cost: Cost = "euclidean",
+    starts: int = 32,
+    iterations: int = 50,
+) -> Line:
     """The best 1-Lipschitz function along the direction in which two samples differ most.
 
     The direction is max-sliced W1's (Deshpande et al. 2019); along it the optimal potential has
     slope ``sign(F_Q - F_P)`` between neighbouring points of the pooled sample.
+
+    Args:
+        draw: Batches of both populations.
+        rng: Of the draws.
+        cost: The ground metric.
+        starts: Random directions from which the best is sought, beside that between the means.
+        iterations: Ascent steps from each.
     """
     x, y = draw(rng, 2_000)
-    starts = random_directions(rng, 32, x.shape[1]).double()
+    begin = random_directions(rng, starts, x.shape[1]).double()
     between = x.mean(0) - y.mean(0)
     if float(between.norm()) > 0:
-        starts = torch.cat([starts, (between / between.norm())[None]])
-    _, direction = max_sliced_direction(x, y, starts)
+        begin = torch.cat([begin, (between / between.norm())[None]])
+    _, direction = max_sliced_direction(x, y, begin, iterations=iterations)
     unit = direction / direction.norm()
     x, y = draw(rng, 8_000)
     u, v = np.sort((x @ unit).numpy()), np.sort((y @ unit).numpy())

@@ -15,6 +15,7 @@ Plugins = Annotated[list[Path] | None, Parameter(name="--plugin", negative="")]
 _DATA = Group("Data", sort_key=2)
 _METHOD = Group("Method", sort_key=3)
 _NETWORKS = Group("Networks", sort_key=4)
+_AUDIT = Group("Audit", sort_key=5)
 
 
 @Parameter(name="*", group=_DATA)
@@ -26,6 +27,8 @@ class DataFlags:
     """Height and width of pictures: a multiple of 4, from 8 up [64]."""
     holdout: float | None = None
     """Share never trained on, for judging [0.1]."""
+    split_seed: int | None = None
+    """Of which samples those are; runs that are compared share it [0]."""
     key: str | None = None
     """Which array of an .npz or HDF5 file."""
     layout: str | None = None
@@ -124,6 +127,21 @@ class NetworkFlags:
     """Features that the critic gives before its score."""
 
 
+@Parameter(name="*", group=_AUDIT)
+@dataclass(frozen=True)
+class AuditFlags:
+    """How a run is judged on the way, on data that it never trains on."""
+
+    audit_every: int | None = None
+    """Steps between audits; 0 for none [as many as take 5% of the time]."""
+    audit_features: str | None = None
+    """Where the excess is taken: raw, slices, pca:K, a weights file, MODULE:FUNCTION [auto]."""
+    stop_when: str | None = None
+    """End the run once a term of its records satisfies this: "audit.excess < 0.05"."""
+    patience: int | None = None
+    """End it after so many audits without a smaller excess."""
+
+
 def load_plugins(plugins: Sequence[Path] | None) -> str:
     """Load the plugins that were named; the flags that name them again, to be printed."""
     if not plugins:
@@ -137,7 +155,7 @@ def load_plugins(plugins: Sequence[Path] | None) -> str:
 
 
 def settings_from(
-    *parts: DataFlags | MethodFlags | NetworkFlags,
+    *parts: DataFlags | MethodFlags | NetworkFlags | AuditFlags,
     config: Path | None = None,
     **others: Any,
 ) -> dict[str, Any]:

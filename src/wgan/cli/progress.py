@@ -53,6 +53,7 @@ class Progress:
         self._shown = self._started
         self._estimates: deque[float] = deque(maxlen=_TREND)
         self._every = _PLAIN_SECONDS
+        self._audit: Record = {}
 
     def __enter__(self) -> Self:
         if not self.quiet and self._console.is_terminal:
@@ -74,6 +75,8 @@ class Progress:
         """Take in a record, and refresh the line if it is time."""
         if self.quiet:
             return
+        if "audit.excess" in record:
+            self._audit = record
         value = record.get(self.estimate) if self.estimate else None
         if isinstance(value, float):
             self._estimates.append(value)
@@ -100,9 +103,9 @@ class Progress:
         if self._estimates and self.estimate:
             smooth = median(list(self._estimates)[-_TREND // 4 :])
             parts.append(f"{self.estimate.replace('_', ' ')} {smooth:.4g}{self._trend()}")
-        quality = record.get("heldout_sliced_w1")
-        if isinstance(quality, float):
-            parts.append(f"held-out sliced W1 {quality:.4g}")
+        excess, lower = (self._audit.get(f"audit.{name}") for name in ("excess", "lower"))
+        if isinstance(excess, float) and isinstance(lower, float):
+            parts.append(f"excess {excess:.3g}  W1 at least {lower:.3g}")
         slope = record.get("slope")
         if isinstance(slope, float) and slope > _STEEP:
             parts.append(f"warning: the critic's slope is {slope:.1f}, far above 1")

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from wgan.cli import STARTED
 from wgan.cli.flags import (
+    AuditFlags,
     DataFlags,
     MethodFlags,
     NetworkFlags,
@@ -31,6 +32,7 @@ _REPORT_SECONDS = 3.0
 _DEFAULT_DATA = DataFlags()
 _DEFAULT_METHOD = MethodFlags()
 _DEFAULT_NETWORKS = NetworkFlags()
+_DEFAULT_AUDIT = AuditFlags()
 
 
 def train(
@@ -51,6 +53,7 @@ def train(
     data_flags: DataFlags = _DEFAULT_DATA,
     method_flags: MethodFlags = _DEFAULT_METHOD,
     network_flags: NetworkFlags = _DEFAULT_NETWORKS,
+    audit_flags: AuditFlags = _DEFAULT_AUDIT,
     judge: int | None = None,
     quiet: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -83,6 +86,7 @@ def train(
         data_flags,
         method_flags,
         network_flags,
+        audit_flags,
         config=config,
         recipe=recipe,
         steps=steps,
@@ -157,10 +161,14 @@ def train_session(
             "seconds": round(time.monotonic() - STARTED, 3),
             "samples": str(path / "samples.png"),
             "report": str(path / "report.html"),
+            "stopped_by": session.stopped_by,
+            "audit": session.run.card.get("audit"),
             "evaluation": evaluation and evaluation.to_json(),
         }
         print(json_format.dumps(result))
         return 0
+    if session.stopped_by:
+        print(f"stopped early: {session.stopped_by}")
     example = "samples.csv" if session.source.codec.columns else "samples.npy"
     rate = (step - first) / max(trained, 1e-9)
     print(
@@ -169,6 +177,8 @@ def train_session(
     )
     if evaluation is not None:
         print(f"{evaluation.table()}\n")
+    if (found := audited(session)) is not None:
+        print(f"{found}\n")
     print(
         f"  look    {path / 'samples.png'}\n          {path / 'report.html'}"
         f"\n  go on   wgan resume {path}{flags} --steps {2 * step}"
@@ -176,6 +186,26 @@ def train_session(
         f"\n  judge   wgan evaluate {path}{flags}"
     )
     return 0
+
+
+def audited(session: Session) -> str | None:
+    """What the audits found, in lines for a terminal; None where there was none."""
+    card = session.run.card.get("audit")
+    if card is None:
+        return None
+    lines = [
+        f"audited every {card['every']:,} steps against {card['samples']:,} held-out samples; "
+        f"excess in {card['space']}, {card['unit']}"
+    ]
+    for name, title in (("last", "last step"), ("best", "best step")):
+        found = card.get(name)
+        if found is not None and "excess" in found:
+            span = f"{found['low']:.4g} to {found['high']:.4g}"
+            lines.append(
+                f"{title} {found['step']:,}: excess {found['excess']:.4g} ({span}) over a floor "
+                f"of {found['floor']:.4g}, on {2 * found['size']:,} more that chose nothing"
+            )
+    return "\n  ".join(lines)
 
 
 def _say(line: str) -> None:

@@ -1,0 +1,19 @@
+"""What a run's critic, generator and records say of its health."""
+
+from wgan.diagnostics.audit import AUDIT_TERMS, Audit
+from wgan.diagnostics.excess import Excess, Space, Yardstick, choose_space
+from wgan.diagnostics.probes import optimality_gap, slopes_between
+from wgan.diagnostics.stopping import Stopping, parse_rule
+
+__all__ = [
+    "AUDIT_TERMS",
+    "Audit",
+    "Excess",
+    "Space",
+    "Stopping",
+    "Yardstick",
+    "choose_space",
+    "optimality_gap",
+    "parse_rule",
+    "slopes_between",
+]

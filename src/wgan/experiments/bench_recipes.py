@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wgan.build import build_state, synthesize
+from wgan.build import build_state
 from wgan.card import versions
 from wgan.config import resolve
 from wgan.data import open_source
@@ -32,7 +32,7 @@ from wgan.errors import RunFailedError, UnknownNameError, UserError
 from wgan.metrics import frechet_distance, mode_coverage, nearest_neighbour_accuracy
 from wgan.metrics.modes import KnownModes
 from wgan.recipes import RECIPES
-from wgan.training import TrainState, train
+from wgan.training import TrainState, synthesize, train
 from wgan.transport import cost_matrix, exact_from_cost
 
 Points = NDArray[np.float64]

@@ -12,7 +12,7 @@ from wgan.reports.plots import Curve, Plane, curves_of
 from wgan.run import Run
 from wgan.types import Record
 
-HELD_OUT = "heldout_sliced_w1"
+EXCESS = "audit.excess"
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,7 @@ def over_steps(
     floor: float | None = None,
     zero: bool = False,
     marks: bool = False,
+    bands: Mapping[str, tuple[Curve, Curve]] | None = None,
 ) -> Figure:
     """One or several curves on shared axes: the values thin, their running median thick.
 
@@ -123,6 +124,7 @@ def over_steps(
         floor: Where the vertical axis begins, or None for where the values do.
         zero: Draw the line at 0 where values lie on both sides of it.
         marks: Draw every value as a point on a line, without a median: for few values.
+        bands: Lower and upper ends around some of them, at the same steps; with `marks`.
     """
     many = len(curves) > 1
     figure, axes = new_axes(height=3.3 + 0.17 * max(0, len(curves) - 2))
@@ -133,6 +135,11 @@ def over_steps(
         style = series_style(i)
         if marks or curve.window == 1:
             few = len(curve) <= 60
+            if bands and name in bands:
+                below, above = bands[name]
+                axes.fill_between(
+                    curve.steps, below.values, above.values, color=style["color"], alpha=0.15, lw=0
+                )
             axes.plot(
                 curve.steps,
                 curve.values,

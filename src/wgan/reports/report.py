@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wgan.reports import page, sections, tables
-from wgan.reports.inputs import HELD_OUT, ReportInput, Runs, named, words
+from wgan.reports.inputs import EXCESS, ReportInput, Runs, named, words
 from wgan.reports.plots import Plane
 from wgan.reports.style import write_whole
 from wgan.run import Run
@@ -41,6 +41,7 @@ def write_report(path: Path, inputs: Sequence[ReportInput]) -> None:
         _head(runs, title),
         _samples(runs),
         sections.estimates(runs),
+        sections.audits(runs),
         tables.evaluation(runs),
         sections.plane(runs),
         sections.losses(runs),
@@ -122,9 +123,9 @@ def _numbers(item: ReportInput) -> dict[str, str]:
     final = item.curve(item.estimate).final
     if item.estimate is not None and final is not None:
         numbers[f"last {words(item.estimate)}"] = page.number(final, 3)
-    held_out = item.curve(HELD_OUT)
-    if len(held_out):
-        numbers["last held-out sliced W1"] = page.number(float(held_out.values[-1]), 3)
+    for key, name in ((EXCESS, "last excess"), ("audit.lower", "W1 at least, certified")):
+        if len(curve := item.curve(key)):
+            numbers[name] = page.number(float(curve.values[-1]), 3)
     return numbers
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from wgan.reports import page
-from wgan.reports.inputs import HELD_OUT, ReportInput, Runs, words
+from wgan.reports.inputs import EXCESS, ReportInput, Runs, words
 from wgan.reports.plots import Curve, over_steps, plane_plot
 from wgan.reports.style import svg
 
@@ -47,7 +47,7 @@ _TERMS = {
 }
 _LOSSES = ("critic_loss", "generator_loss")
 _CONSTRAINTS = ("slope", "clip_share")
-_ELSEWHERE = ("step", "critic_updates", "data_seconds", "step_seconds", HELD_OUT)
+_ELSEWHERE = ("step", "critic_updates", "data_seconds", "step_seconds", "audit_seconds")
 
 _READING = {
     "wasserstein_estimate": (
@@ -60,7 +60,7 @@ _READING = {
 
 
 def estimates(runs: Runs) -> str:
-    """The estimate and the held-out distance; runs with another estimate have axes of their own."""
+    """The critic's estimate; runs with another one have axes of their own."""
     parts: list[str] = []
     each: list[str] = []
     groups: dict[str, dict[str, ReportInput]] = {}
@@ -86,15 +86,84 @@ def estimates(runs: Runs) -> str:
                 "`wgan evaluate`."
             )
         )
-    if _recorded(runs, HELD_OUT):
-        note = (
-            "Sliced W1 between samples and held-out data at each checkpoint. It does not come from "
-            "the critic, so it may be compared between runs."
+    return page.section("What the critic says", *parts, page.figures(each))
+
+
+def audits(runs: Runs) -> str:
+    """What the audits found on data that is never trained on, in the data's own units."""
+    audited = {name: item for name, item in runs.items() if EXCESS in item.curves}
+    if not audited:
+        return ""
+    said = []
+    for name, item in audited.items():
+        card = item.run.card.get("audit") or {}
+        unit, space = card.get("unit", "the data's units"), card.get("space", "raw")
+        held = card.get("samples")
+        where = f"{name}: " * (len(audited) > 1)
+        said.append(
+            f"{where}{held} held-out samples, excess in {space}, {unit}; two halves of them are "
+            f"{page.number(card.get('floor', 0.0), 3)} apart."
         )
-        plot = over_steps(_curves(runs, HELD_OUT), "sliced W1", floor=0.0, marks=True)
-        title = "Distance to held-out data"
+    parts = [
+        page.paragraph(
+            "None of these numbers depends on the scale of the critic that is trained, so they may "
+            "be compared between runs on the same data. " + " ".join(said)
+        )
+    ]
+    each = []
+    title = "Excess"
+    bands = {
+        name: (item.curve(f"{EXCESS}_low"), item.curve(f"{EXCESS}_high"))
+        for name, item in audited.items()
+    }
+    plot = over_steps(_curves(audited, EXCESS), "excess", zero=True, marks=True, bands=bands)
+    note = (
+        "How much further samples are from held-out data than other held-out data are, with its "
+        "95% interval. 0 is what the data itself would get; it is no bound on anything."
+    )
+    each.append(page.figure(svg(plot, f"{title} over steps"), title, note))
+    title = "W1, certified from below"
+    lower = _curves(audited, "audit.lower")
+    if len(audited) == 1:
+        item = next(iter(audited.values()))
+        lower = {
+            "at least, 95%": item.curve("audit.lower"),
+            "of equal samples": item.curve("audit.w1"),
+            "of held-out data": item.curve("audit.w1_floor"),
+        }
+    plot = over_steps(lower, "W1", floor=0.0, marks=True)
+    note = (
+        "A bound of the populations' W1 that holds with 95% confidence, each by itself. It only "
+        "rejects: 0 says that no critic told samples from data here, not that they are close."
+    )
+    each.append(page.figure(svg(plot, f"{title} over steps"), title, note))
+    gap = _curves(audited, "audit.optimality_gap")
+    if any(len(curve) for curve in gap.values()):
+        title = "Is the critic trained enough?"
+        before = _curves(audited, "audit.critic_estimate")
+        curves = gap if len(audited) > 1 else {"rises by": _only(gap), "estimate": _only(before)}
+        plot = over_steps(curves, "critic's scale", zero=True, marks=True)
+        note = (
+            "How much the critic's estimate on held-out data still rises when it trains on alone "
+            "for a bounded number of updates. Small against the estimate, the critic keeps up."
+        )
+        each.append(page.figure(svg(plot, f"{title} Over steps"), title, note))
+    slopes = _curves(audited, "audit.slope_median")
+    if any(len(curve) for curve in slopes.values()):
+        title = "The critic's slopes between real and fake"
+        bands = {
+            name: (item.curve("audit.slope_low"), item.curve("audit.slope_high"))
+            for name, item in audited.items()
+        }
+        plot = over_steps(slopes, "score per unit", floor=0.0, marks=True, bands=bands)
+        note = "Median, and where 90% of them lie. A 1-Lipschitz critic has none above 1."
         each.append(page.figure(svg(plot, f"{title} over steps"), title, note))
-    return page.section("How far from the data", *parts, page.figures(each))
+    return page.section("Audited on held-out data", *parts, page.figures(each))
+
+
+def _only(curves: dict[str, Curve]) -> Curve:
+    (curve,) = curves.values()
+    return curve
 
 
 def plane(runs: Runs) -> str:
@@ -143,7 +212,10 @@ def other_terms(runs: Runs) -> str:
     """Every number that has no section of its own."""
     shown = {item.estimate for item in runs.values()} | set(_TERMS) | set(_ELSEWHERE)
     named = ("_loss", "_penalty", "_gradient_norm")
-    keys = _keys(runs, lambda key: key not in shown and not key.endswith(named))
+    keys = _keys(
+        runs,
+        lambda key: key not in shown and not key.endswith(named) and not key.startswith("audit."),
+    )
     return page.section("Other terms", _drawn(runs, keys))
 
 

@@ -4,6 +4,7 @@ from wgan.training.loop import train
 from wgan.training.method import Method
 from wgan.training.optimizers import OPTIMIZERS, SCHEDULES, OptimisticAdam, OptimizerSpec
 from wgan.training.player import Player
+from wgan.training.sampling import synthesize
 from wgan.training.state import TrainState
 from wgan.training.step import bind_critic, generate
 
@@ -17,5 +18,6 @@ __all__ = [
     "TrainState",
     "bind_critic",
     "generate",
+    "synthesize",
     "train",
 ]

@@ -19,6 +19,7 @@ from wgan.transport.sinkhorn import Entropic, entropic_transport, sinkhorn_diver
 from wgan.transport.sliced import (
     max_sliced_direction,
     random_directions,
+    sliced_potentials,
     sliced_wasserstein,
     wasserstein_1d,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "sample_bures_squared",
     "sample_distance",
     "sinkhorn_divergence",
+    "sliced_potentials",
     "sliced_wasserstein",
     "squared_distances",
     "wasserstein_1d",

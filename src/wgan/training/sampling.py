@@ -1,0 +1,31 @@
+"""From a generator to samples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from wgan.training.step import generate
+
+_BATCH = 256  # samples generated at a time
+
+
+@torch.no_grad()
+def synthesize(
+    generator: nn.Module, latent: Tensor, condition: Tensor | None, like: Tensor
+) -> Tensor:
+    """Samples in training units on the CPU, generated in evaluation mode, a batch at a time."""
+    training = generator.training
+    generator.eval()
+    parts = [
+        generate(
+            generator,
+            latent[i : i + _BATCH].to(like),
+            None if condition is None else condition[i : i + _BATCH].to(like),
+        )
+        .float()
+        .cpu()
+        for i in range(0, len(latent), _BATCH)
+    ]
+    generator.train(training)
+    return torch.cat(parts)
