@@ -25,7 +25,7 @@ from wgan.build import build_state
 from wgan.card import differences, make_card, now, versions
 from wgan.config import Config
 from wgan.data.base import Source
-from wgan.diagnostics import Audit, Stopping, parse_rule
+from wgan.diagnostics import Audit, HeldOut, Stopping, parse_rule
 from wgan.diagnostics.stopping import EXCESS, require_known
 from wgan.errors import NonFiniteError, RunFailedError, UserError
 from wgan.reports.report import Plane, ReportInput, write_report
@@ -102,7 +102,7 @@ class Session:
         if config.audit_every is None:
             audit, every = plan_audits(config, training, heldout, generator, critic)
             config = dataclasses.replace(config, audit_every=every)
-        if audit is None:
+        if audit is None and config.audit_every:
             audit = _audit(config, training, heldout)
         state = build_state(config, training, generator, critic)
         stopping = _stopping(config, audit, lambda: _recorded(config, training, generator, critic))
@@ -441,17 +441,10 @@ def plan_audits(
     length = min(length, math.inf if config.seconds is None else config.seconds)
     if _AUDIT_SHARE * length < _AUDIT_LEAST:
         return None, 0
-    audit = Audit.of(
-        training,
-        heldout,
-        seed=config.seed,
-        latent=config.hyper.latent,
-        features=config.audit_features,
-    )
+    audit = _audit(config, training, heldout)
     if audit is None:
         return None, 0
-    before = audit.tensors(), audit.plain()
-    before = deepcopy(before)
+    before = deepcopy((audit.tensors(), audit.plain()))
     seconds = min(float(str(audit(state)["audit_seconds"])) for _ in range(2))
     audit.load(*before)
     needed = max(10.0, seconds / (_AUDIT_SHARE * step))
@@ -463,15 +456,13 @@ def plan_audits(
 
 
 def _audit(config: Config, training: Source, heldout: Source) -> Audit | None:
-    if not config.audit_every:
+    """The audit of a run; None where it has none, or too few samples are held out for one."""
+    if config.audit_every == 0:
         return None
-    return Audit.of(
-        training,
-        heldout,
-        seed=config.seed,
-        latent=config.hyper.latent,
-        features=config.audit_features,
-    )
+    held = HeldOut.of(heldout, config.audit_features)
+    if held is None:
+        return None
+    return Audit(training, held, seed=config.seed, latent=config.hyper.latent)
 
 
 def _stopping(

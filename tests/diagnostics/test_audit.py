@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from wgan.build import build_state
 from wgan.config import resolve
 from wgan.data import open_source
-from wgan.diagnostics import AUDIT_TERMS, Audit
-from wgan.diagnostics.audit import Sizes
+from wgan.data.base import Source
+from wgan.diagnostics import AUDIT_TERMS, Audit, HeldOut, Sizes
 from wgan.recipes import RECIPES
 from wgan.training import TrainState, train
 
@@ -30,12 +30,17 @@ def made(data: Any = POINTS, features: str = "auto", **given: Any) -> tuple[Trai
     source = open_source(data)
     config, _ = resolve({**SMALL, **given}, source, "data")
     training, heldout = source.split(0.3, 0)
-    audit = Audit.of(training, heldout, seed=0, latent=config.hyper.latent, features=features)
-    assert audit is not None
+    audit = audit_of(training, heldout, config.hyper.latent, features)
     state = build_state(config, training)
     for _ in train(state, training, until=2):
         pass
     return state, audit
+
+
+def audit_of(training: Source, heldout: Source, latent: int, features: str = "auto") -> Audit:
+    held = HeldOut.of(heldout, features)
+    assert held is not None
+    return Audit(training, held, seed=0, latent=latent)
 
 
 def frozen(state: TrainState) -> dict[str, Tensor]:
@@ -116,8 +121,7 @@ def test_a_generator_whose_distance_is_known(shift: float) -> None:
     source = open_source(data)
     config, _ = resolve({**SMALL, "latent": 2, "average": 0.0}, source, "data")
     training, heldout = source.split(0.5, 0)
-    audit = Audit.of(training, heldout, seed=0, latent=2)
-    assert audit is not None
+    audit = audit_of(training, heldout, 2)
     state = build_state(config, training, Moved(shift))
     for _ in range(6):
         record = audit(state)
@@ -126,7 +130,7 @@ def test_a_generator_whose_distance_is_known(shift: float) -> None:
         float(str(record[f"audit.{name}"]))
         for name in ("excess", "excess_low", "excess_high", "lower")
     )
-    floor = audit.yardstick.between.value  # on average W1 - floor <= excess <= W1
+    floor = audit.held.select.yardstick.between.value  # on average W1 - floor <= excess <= W1
     assert distance - floor - 0.05 <= excess <= distance + 0.05
     assert low <= excess <= high
     assert lower <= distance
@@ -142,11 +146,11 @@ def test_held_out_data_that_chose_and_that_report_are_apart() -> None:
     values = np.arange(600, dtype=np.float32).reshape(300, 2)
     source = open_source(values)
     training, heldout = source.split(0.5, 0)
-    audit = Audit.of(training, heldout, seed=0, latent=2)
-    assert audit is not None
-    select, report = audit._select.values[:, 0], audit._report.values[:, 0]
+    audit = audit_of(training, heldout, 2)
+    held = audit.held
+    assert held.report is not None
+    select, report = (part.batch.values[:, 0] for part in (held.select, held.report))
     train_values = training.batch(torch.arange(150)).values[:, 0]
-    assert audit.sizes == Sizes(50, 25)
     assert (len(select), len(report)) == (100, 50)
     assert not set(select.tolist()) & set(report.tolist())
     assert not set(train_values.tolist()) & {*select.tolist(), *report.tolist()}
@@ -179,8 +183,7 @@ def test_conditions_are_part_of_what_is_compared() -> None:
     training, heldout = source.split(0.3, 0)
     found = []
     for sign in (1.0, -1.0):
-        audit = Audit.of(training, heldout, seed=0, latent=1)
-        assert audit is not None
+        audit = audit_of(training, heldout, 1)
         found.append(float(str(audit(build_state(config, training, Blind(sign)))["audit.excess"])))
     assert found[0] < 0.2
     assert found[1] > 1

@@ -2,6 +2,7 @@
 
 from wgan.diagnostics.audit import AUDIT_TERMS, Audit
 from wgan.diagnostics.excess import Excess, Space, Yardstick, choose_space
+from wgan.diagnostics.heldout import HeldOut, Part, Sizes
 from wgan.diagnostics.probes import optimality_gap, slopes_between
 from wgan.diagnostics.stopping import Stopping, parse_rule
 
@@ -9,6 +10,9 @@ __all__ = [
     "AUDIT_TERMS",
     "Audit",
     "Excess",
+    "HeldOut",
+    "Part",
+    "Sizes",
     "Space",
     "Stopping",
     "Yardstick",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -21,20 +20,10 @@ from torch import Tensor, nn
 from wgan.bounds import LipschitzCritic, population_gap
 from wgan.constraints import WeightClipping
 from wgan.data.base import Source
-from wgan.data.codec import Codec
-from wgan.diagnostics.excess import (
-    FEWEST,
-    Excess,
-    Points,
-    Space,
-    Yardstick,
-    choose_space,
-    raw,
-    slices,
-)
+from wgan.diagnostics.excess import FEWEST, Excess, Points, Space, Yardstick, raw
+from wgan.diagnostics.heldout import MOST_NUMBERS, HeldOut, Part, read, rows_of
 from wgan.diagnostics.probes import critic_estimate, optimality_gap, slopes_between
 from wgan.diagnostics.watcher import Watcher
-from wgan.metrics.features import FeatureSpace, feature_space
 from wgan.training import TrainState, synthesize
 from wgan.transport import random_directions, sliced_wasserstein
 from wgan.types import Batch, Record
@@ -42,10 +31,7 @@ from wgan.types import Batch, Record
 LEVEL = 0.95
 """Of the certified lower bound, one-sided."""
 
-_MOST = 500  # samples in each half that is compared
 _FIT = 512  # of each, for finding critics
-_NUMBERS = 2**22  # held in one array of samples
-_SELECT = 2 / 3  # of the held-out data
 _CHOOSE = 1 / 4  # of those, for choosing a critic; the bound is measured on the rest
 _UPDATES = 25  # of the critic in its optimality probe
 _DIRECTIONS = 64  # of the sliced W1
@@ -73,99 +59,30 @@ AUDIT_TERMS: dict[str, str] = {
 _OF_THE_CRITIC = tuple(AUDIT_TERMS)[8:]
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How much of the held-out data goes where.
-
-    Attributes:
-        select: In each of the two halves that every audit sees.
-        report: In each of the two that none sees; 0 where there are too few.
-    """
-
-    select: int
-    report: int
-
-    @classmethod
-    def of(cls, held: int | None, dim: int) -> Sizes | None:
-        """The sizes for `held` samples (None: unlimited) of `dim` numbers; None: too few."""
-        most = max(4 * FEWEST, min(_MOST, _NUMBERS // dim))
-        if held is None:
-            return cls(most, most)
-        select = min(most, int(_SELECT * held) // 2)
-        if select < FEWEST:
-            return None
-        report = min(most, (held - 2 * select) // 2)
-        return cls(select, report if report >= FEWEST else 0)
-
-
 class Audit:
     """Judges the state of one run, at any of its steps.
 
     Args:
         training: What the run trains on; critics may be found on it.
-        heldout: What it never trains on.
+        held: What it never trains on.
         seed: Of the latents of all samples, the same at every audit.
         latent: Length of a latent.
-        features: Where the excess is taken: ``auto`` (raw or slices), ``raw``, ``slices``, or what
-            :func:`wgan.metrics.features.feature_space` knows (``pca:K``, a weights file,
-            ``MODULE:FUNCTION``).
 
     Attributes:
-        sizes: How much of the held-out data goes where.
-        unit: Of every distance, in words.
-        yardstick: What the excess is taken against.
+        held: The two parts of the held-out data.
     """
 
-    def __init__(
-        self,
-        training: Source,
-        heldout: Source,
-        sizes: Sizes,
-        *,
-        seed: int,
-        latent: int,
-        features: str = "auto",
-    ) -> None:
-        self.sizes = sizes
-        self._codec = training.codec
-        self._units = Units(training.codec)
+    def __init__(self, training: Source, held: HeldOut, *, seed: int, latent: int) -> None:
+        self.held = held
         self._training = training
         self._seed = seed
         self._latent = latent
-        count = 2 * (sizes.select + sizes.report)
-        if heldout.size is None:
-            rows = torch.arange(count)
-        else:
-            rows = torch.randperm(heldout.size, generator=torch.Generator().manual_seed(0))[:count]
-        held = _read(heldout, rows)
-        self._select = _rows(held, slice(2 * sizes.select))
-        self._report = _rows(held, slice(2 * sizes.select, None))
-        points = self._units(*self._select)
-        self._space = self._chosen(features, points)
-        self.unit = self._units.name if self._features is None else "the features' units"
-        self.yardstick = Yardstick(self._seen(*self._select), self._space)
-        self._w1 = Yardstick(points, Space("raw", "", raw))
-        lines = random_directions(torch.Generator().manual_seed(0), _DIRECTIONS, points.shape[1])
+        self._points = held.units(*held.select.batch)
+        dim = self._points.shape[1]
+        self._w1 = Yardstick(self._points, Space("raw", "", raw))
+        lines = random_directions(torch.Generator().manual_seed(0), _DIRECTIONS, dim)
         self._lines = lines.double()
-        self._watcher = Watcher(points.shape[1], points, seed)
-
-    @classmethod
-    def of(
-        cls,
-        training: Source,
-        heldout: Source,
-        *,
-        seed: int,
-        latent: int,
-        features: str = "auto",
-    ) -> Audit | None:
-        """The audit of a run, or None where too few samples are held out for one."""
-        codec = training.codec
-        dim = math.prod(codec.shape) + len(codec.condition)
-        sizes = Sizes.of(heldout.size, dim)
-        if sizes is None:
-            return None
-        return cls(training, heldout, sizes, seed=seed, latent=latent, features=features)
+        self._watcher = Watcher(dim, self._points, seed)
 
     def terms(self, *, critic: bool, clipped: bool) -> list[str]:
         """The names that a record of this audit has."""
@@ -174,13 +91,14 @@ class Audit:
 
     def describe(self) -> dict[str, Any]:
         """What the numbers are, in plain data for the card."""
+        held = self.held
         return {
-            "space": self._space.name,
-            "why": self._space.reason,
-            "unit": self.unit,
-            "samples": 2 * self.sizes.select,
-            "reporting_samples": 2 * self.sizes.report,
-            "floor": self.yardstick.between.value,
+            "space": held.space.name,
+            "why": held.space.reason,
+            "unit": held.unit,
+            "samples": len(held.select),
+            "reporting_samples": 0 if held.report is None else len(held.report),
+            "floor": held.select.yardstick.between.value,
             "w1_floor": self._w1.between.value,
             "level": LEVEL,
             "critic_updates": _UPDATES,
@@ -196,12 +114,11 @@ class Audit:
         """
         began = perf_counter()
         rng = self._rng(3 + state.step)
-        n = self.sizes.select
-        fakes = self._synthesize(state.average, state.like, self._select, 2 * n, salt=1)
-        fake = self._units(fakes, self._select.condition)
-        excess = self.yardstick(self._seen(fakes, self._select.condition))
-        w1 = excess if self._space.name == "raw" else self._w1(fake)
-        held = self._units(*self._select)
+        part = self.held.select
+        fakes = self._synthesize(state.average, state.like, part, salt=1)
+        fake, held = self.held.units(fakes, part.batch.condition), self._points
+        excess = part.excess(fakes)
+        w1 = excess if part.space.name == "raw" else self._w1(fake)
         record: Record = {
             "audit.excess": excess.value,
             "audit.excess_low": excess.low,
@@ -224,12 +141,10 @@ class Audit:
 
     def report(self, generator: nn.Module, like: Tensor) -> Excess | None:
         """The excess of a generator on the held-out data that no audit has seen."""
-        if not self.sizes.report:
+        part = self.held.report
+        if part is None:
             return None
-        count = 2 * self.sizes.report
-        fake = self._synthesize(generator, like, self._report, count, salt=2)
-        held = Yardstick(self._seen(*self._report), self._space)
-        return held(self._seen(fake, self._report.condition))
+        return part.excess(self._synthesize(generator, like, part, salt=2))
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint must hold for the next audit to be the same."""
@@ -247,15 +162,16 @@ class Audit:
 
     def _bound(self, state: TrainState, held: Points, fake: Points, rng: torch.Generator) -> Record:
         """Critics found on training data; one chosen on a quarter, measured on the rest."""
-        count = min(_FIT, max(4 * FEWEST, _NUMBERS // held.shape[1]))
+        count = min(_FIT, max(4 * FEWEST, MOST_NUMBERS // held.shape[1]))
         if self._training.size is None:
             rows = torch.randint(2**40, (1,), generator=rng) + torch.arange(count)
         else:
             rows = torch.randint(self._training.size, (count,), generator=rng)
-        real = _read(self._training, rows)
+        real = read(self._training, rows)
         latent = torch.randn(count, self._latent, generator=rng)
         other = synthesize(state.average, latent, real.condition, state.like)
-        critics = self._watcher.critics(self._units(*real), self._units(other, real.condition), rng)
+        units = self.held.units
+        critics = self._watcher.critics(units(*real), units(other, real.condition), rng)
         # The halves are in random order, so that any stretch of them is a random part.
         first = max(2, int(_CHOOSE * len(held)))
         best = max(critics, key=lambda critic: _separated(critic, held[:first], fake[:first]))
@@ -264,11 +180,12 @@ class Audit:
 
     def _ask(self, state: TrainState, fakes: Tensor) -> Record:
         method = state.method
-        size = min(method.batch_size, self.sizes.select)
+        count = len(self._points)
+        size = min(method.batch_size, count // 2)
         chunks = []
-        for k in range(min(_CHUNKS, 2 * self.sizes.select // size)):
+        for k in range(min(_CHUNKS, count // size)):
             rows = slice(k * size, (k + 1) * size)
-            values, condition = _rows(self._select, rows)
+            values, condition = rows_of(self.held.select.batch, rows)
             batch = Batch(
                 values.to(state.like), None if condition is None else condition.to(state.like)
             )
@@ -300,78 +217,13 @@ class Audit:
             "audit.slope_above_one": float((slopes > 1).double().mean()),
         }
 
-    def _synthesize(
-        self, generator: nn.Module, like: Tensor, held: Batch, count: int, salt: int
-    ) -> Tensor:
-        latent = torch.randn(count, self._latent, generator=self._rng(salt))
-        return synthesize(generator, latent, held.condition, like)
+    def _synthesize(self, generator: nn.Module, like: Tensor, part: Part, salt: int) -> Tensor:
+        latent = torch.randn(len(part), self._latent, generator=self._rng(salt))
+        return synthesize(generator, latent, part.batch.condition, like)
 
     def _rng(self, salt: int) -> torch.Generator:
         return torch.Generator().manual_seed((self._seed * 1_000_003 + salt) % 2**63)
 
-    def _chosen(self, features: str, held: Points) -> Space:
-        self._features: FeatureSpace | None = None
-        n = self.sizes.select
-        if features == "auto":
-            return choose_space(held[:n], held[n : 2 * n])
-        if features == "slices":
-            return Space("slices", "", slices(held.shape[1]))
-        if features == "raw":
-            return Space("raw", "", raw)
-        scale = self._codec.values.scale
-        own = self._codec.decode(self._select.values)
-        self._features = feature_space(
-            features,
-            own,
-            scale=np.asarray(scale) if len(scale) > 1 else None,
-            low=self._codec.low,
-            high=self._codec.high,
-        )
-        return Space(self._features.name, "", raw)
-
-    def _seen(self, values: Tensor, condition: Tensor | None) -> Points:
-        """Samples as the excess sees them: features leave the condition out."""
-        if self._features is None:
-            return self._units(values, condition)
-        return self._features(self._codec.decode(values))
-
-
-class Units:
-    """Samples, with their conditions, as flat points in the data's own unit.
-
-    Where the numbers of a sample have units of their own (a table's columns) the unit is each
-    one's standard deviation. A condition counts in its standard deviations times the data's unit.
-    """
-
-    def __init__(self, codec: Codec) -> None:
-        scale = codec.values.scale
-        self._scale = scale[0] if len(scale) == 1 else 1.0
-        if len(scale) > 1:
-            self.name = "standard deviations"
-        else:
-            self.name = "pixel levels" if codec.dtype == "uint8" else "the data's units"
-
-    def __call__(self, values: Tensor, condition: Tensor | None) -> Points:
-        """``[n, *shape]`` in training units to ``[n, dim]``."""
-        flat = values.flatten(1)
-        if condition is not None:
-            flat = torch.cat([flat, condition], 1)
-        return flat.double().numpy() * self._scale
-
 
 def _separated(critic: LipschitzCritic, real: Points, fake: Points) -> float:
     return float(critic(real).mean() - critic(fake).mean())
-
-
-def _rows(batch: Batch, rows: slice) -> Batch:
-    values, condition = batch
-    return Batch(values[rows], None if condition is None else condition[rows])
-
-
-def _read(source: Source, rows: Tensor) -> Batch:
-    parts = [source.batch(part) for part in torch.split(rows, 1024)]
-    conditions = [part.condition for part in parts if part.condition is not None]
-    return Batch(
-        torch.cat([part.values for part in parts]),
-        torch.cat(conditions) if conditions else None,
-    )
