@@ -168,3 +168,46 @@ def test_damage_and_mistakes_leave_the_run_alone(tmp_path: Path) -> None:
         wgan.train("gaussians8", out=tmp_path / "run", steps=1, **TINY)
     with pytest.raises(UserError, match="`n` must be >= 1"):
         trained.sample(0)
+
+
+def test_the_best_checkpoint_is_that_of_the_smallest_excess(tmp_path: Path) -> None:
+    settings = {**TINY, "audit_every": 3, "checkpoint_every": 100, "sample_every": 100}
+    run = wgan.train("gaussians8", out=tmp_path / "run", steps=10, **settings)
+    excess = {r["step"]: r["audit.excess"] for r in run.records if "audit.excess" in r}
+    assert list(excess) == [3, 6, 9]
+    best = min(excess, key=lambda step: float(str(excess[step])))
+    assert wgan.load(tmp_path / "run", checkpoint="best").step == best
+    card = run.run.card["audit"]
+    assert card["last"]["step"] == 10
+    assert card["last"]["low"] < card["last"]["excess"] < card["last"]["high"]
+    assert card["best"]["step"] == best
+    assert card["best"]["excess"] != excess[best]  # reported on other data than chose it
+
+
+def test_patience_ends_a_run_and_an_extension_starts_it_anew(tmp_path: Path) -> None:
+    settings = {**TINY, "lr": 1e-9, "average": 0.0, "audit_every": 2, "patience": 2}
+    run = wgan.train("gaussians8", out=tmp_path / "run", steps=20, **settings)
+    stopped = run.step
+    assert stopped < 20
+    assert run.run.card["status"] == "finished"
+    assert "has not fallen below" in run.run.card["stopped_by"]
+    again = wgan.resume(tmp_path / "run", steps=30)
+    assert stopped + 2 * 2 <= again.step
+
+
+def test_rules_that_could_never_hold_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    for settings, said in (
+        ({"stop_when": "audit.exces < 1", "audit_every": 1}, "Did you mean 'audit.excess'"),
+        ({"stop_when": "audit.at_bounds > 1", "audit_every": 1}, "unknown term of the records"),
+        ({"stop_when": "audit.excess < 1"}, "this run has none: give `audit_every`"),
+        ({"patience": 3, "audit_every": 0}, "this run has none"),
+        ({"patience": 0}, "`patience` must be >= 1, got 0"),
+        ({"audit_every": -1}, "`audit_every` must be >= 0, got -1"),
+        ({"audit_features": "pca:x", "audit_every": 1}, "pca:K"),
+    ):
+        with pytest.raises(UserError, match=said):
+            wgan.train("gaussians8", out=place, steps=5, **{**TINY, **settings})
+        assert not place.exists()
+    run = wgan.train("gaussians8", out=place, steps=9, stop_when="slope > 0", **TINY)
+    assert run.step == 1  # any term of the records will do

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from wgan.api import distance, iterate, load, resume, train
+    from wgan.api import compare, distance, iterate, load, resume, train
     from wgan.bounds import Certificate, Distance, certify
     from wgan.constraints import Constraint
     from wgan.data import Source, Synthetic
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wgan.types import Batch, Draw, Loss, Record, Scores
 
 _HOMES = {
-    "wgan.api": ("distance", "iterate", "load", "resume", "train"),
+    "wgan.api": ("compare", "distance", "iterate", "load", "resume", "train"),
     "wgan.bounds": ("Certificate", "Distance", "certify"),
     "wgan.constraints": ("Constraint",),
     "wgan.data": ("Source", "Synthetic"),
@@ -42,6 +42,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - in the order of _HOMES
     "Trained",
+    "compare",
     "distance",
     "iterate",
     "load",

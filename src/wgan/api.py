@@ -1,4 +1,4 @@
-"""What a notebook or a script calls: train, iterate, resume, load, distance."""
+"""What a notebook or a script calls: train, iterate, resume, load, distance, compare."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch import nn
 
 from wgan.auto import Departure
 from wgan.bounds import METRICS, WAYS, Distance, measure
+from wgan.comparison import Comparison, compare_runs
 from wgan.config import data_options, resolve
 from wgan.data import open_source
 from wgan.errors import UnknownNameError, UserError
@@ -120,13 +121,16 @@ def resume(
 def load(
     run: str | os.PathLike[str],
     *,
+    checkpoint: str | int = "latest",
     generator: nn.Module | None = None,
     critic: nn.Module | None = None,
 ) -> Trained:
-    """A run as its newest good checkpoint left it. No data is needed.
+    """A run as one of its checkpoints left it. No data is needed.
 
     Args:
         run: The run directory.
+        checkpoint: ``"latest"``: the newest good one; ``"best"``: that of the smallest excess in
+            the run's audits; or a step that has one.
         generator, critic: Freshly built modules, where the run has its own.
 
     Raises:
@@ -140,7 +144,7 @@ def load(
                 f"{directory.path} has its own {role} ({own[role]}): "
                 f"wgan.load(run, {role}={own[role]}(...))"
             )
-    return Trained(directory, generator, critic)
+    return Trained(directory, generator, critic, checkpoint)
 
 
 def distance(
@@ -213,6 +217,43 @@ def distance(
         ways=critics,
         given=given,
         unit=unit,
+    )
+
+
+def compare(
+    runs: Sequence[str | os.PathLike[str] | Trained],
+    *,
+    data: Data | None = None,
+    features: str = "auto",
+    bounds: tuple[float, float] | None = None,
+    seconds: float = 10.0,
+    seed: int = 0,
+) -> Comparison:
+    """Which of several runs is closer to the data, by how much, and how sure that is.
+
+    By the excess of each run's samples on held-out data that all of them share (see
+    `wgan.diagnostics.Excess`), and by a bootstrap of the differences that resamples the shared data
+    together. Further 'certified' is only what has a lower bound above the closest run's upper one.
+    Where a run's step was chosen by its audits, the held-out data that chose have no part in it.
+
+    Args:
+        runs: Two or more run directories, or runs.
+        data: The data, where it was in memory or has moved; None: what they were trained on.
+        features: Where samples are compared: ``auto``, ``raw``, ``slices``, ``pca:K``, a weights
+            file or ``MODULE:FUNCTION``.
+        bounds: What every number that can occur is between, for certified bounds. None: what the
+            type says, 0 to 255 for pictures; else there are none.
+        seconds: For the certified bounds of all runs, > 0.
+        seed: Of the samples.
+
+    Raises:
+        UserError: Runs on different data, or that hold out different samples; too few of them.
+    """
+    if not 0 < seconds < math.inf:
+        raise UserError(f"`seconds` must be > 0, got {seconds}")
+    loaded = [run if isinstance(run, Trained) else load(run) for run in runs]
+    return compare_runs(
+        loaded, data=data, features=features, bounds=bounds, seconds=seconds, seed=seed
     )
 
 

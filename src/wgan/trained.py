@@ -26,7 +26,7 @@ from wgan.metrics.evaluation import Evaluation
 from wgan.metrics.features import feature_space
 from wgan.metrics.modes import KnownModes
 from wgan.plugins import changes, looked_up, recorded_plugins
-from wgan.run import Run
+from wgan.run import Checkpoint, Run
 from wgan.training import synthesize
 from wgan.types import Record
 
@@ -51,26 +51,34 @@ class Trained:
         generator: The averaged generator, in evaluation mode.
         raw_generator: The generator without averaging.
         critic: The critic, or None for recipes without one.
+        checkpoint: ``latest``, ``best`` (the smallest excess of the run's audits), or a step.
     """
 
-    def __init__(self, run: Run, generator: nn.Module | None, critic: nn.Module | None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        generator: nn.Module | None,
+        critic: nn.Module | None,
+        checkpoint: str | int = "latest",
+    ) -> None:
         self.run = run
+        self.checkpoint = checkpoint
         self.codec: Codec = codec_of(run)
         self.config: Config = config_of(run, _Shaped(self.codec))
-        checkpoint, self.said = run.latest()
+        saved, self.said = _chosen(run, checkpoint)
         before = recorded_plugins(run.config)  # the data's is not needed here
         self.said += changes(
             {name: before[name] for name in self.config.plugins if name in before},
             self.config.plugins,
         )
         state = build_state(self.config, _Shaped(self.codec), generator, critic)
-        state.load(checkpoint.tensors, checkpoint.plain)
+        state.load(saved.tensors, saved.plain)
         self.step = state.step
         self.generator = state.average.eval()
         self.raw_generator = state.generator.module.eval()
         self.critic = state.critic.module.eval() if state.critic else None
         self._like = state.like
-        self._conditions = checkpoint.tensors.get("conditions")
+        self._conditions = saved.tensors.get("conditions")
 
     @property
     def records(self) -> list[Record]:
@@ -101,6 +109,12 @@ class Trained:
         module = self.raw_generator if raw else self.generator
         return synthesize(module, latent, self._condition(n, rng, given), self._like)
 
+    def sample_under(self, condition: Tensor | None, n: int, seed: int) -> Tensor:
+        """Samples ``[n, *shape]`` in training units under conditions ``[n, k]`` in theirs."""
+        rng = torch.Generator().manual_seed(seed)
+        latent = torch.randn(n, self.config.hyper.latent, generator=rng)
+        return synthesize(self.generator, latent, condition, self._like)
+
     def evaluate(
         self,
         data: Data | None = None,
@@ -120,7 +134,7 @@ class Trained:
                 file, or ``module:function``; None: chosen by the samples' length.
             seconds: Judge fewer samples if so many would take longer (at least 400).
         """
-        source, training, heldout = self._sources(data)
+        source, training, heldout = self.sources(data)
         if n is not None and source.size is not None and n > source.size:
             raise UserError(f"`n` is {n} and the data has {source.size} samples")
         count = _JUDGED if n is None else n
@@ -164,7 +178,7 @@ class Trained:
         scale = self.codec.values.scale
         return np.asarray(scale) if len(scale) > 1 else None
 
-    def _sources(self, data: Data | None) -> tuple[Source, Source | None, Source | None]:
+    def sources(self, data: Data | None = None) -> tuple[Source, Source | None, Source | None]:
         """The data to judge against, and the run's own split where that is the data."""
         options = data_options(self.run.config)
         if data is None:
@@ -204,6 +218,20 @@ class Trained:
                 raise UserError(f"condition `{name}` must be finite, got {value}")
             own[:, names.index(name)] = column
         return self.codec.encode_condition(own)
+
+
+def _chosen(run: Run, checkpoint: str | int) -> tuple[Checkpoint, list[str]]:
+    if checkpoint == "latest":
+        return run.latest()
+    step = run.best_step() if checkpoint == "best" else checkpoint
+    if step is None:
+        raise UserError(f"{run.path} has no best checkpoint: no audit of it has been made")
+    if not isinstance(step, int) or step not in run.steps():
+        have = ", ".join(map(str, run.steps()))
+        raise UserError(
+            f"{run.path} has no checkpoint {checkpoint!r}; it has latest, best and the steps {have}"
+        )
+    return run.load(step), []
 
 
 def config_of(run: Run, source: Source) -> Config:

@@ -9,6 +9,7 @@ from cyclopts import App, Group, Parameter
 import wgan
 from wgan.cli.bench import bench_recipes
 from wgan.cli.benchmark_w1 import benchmark_w1
+from wgan.cli.compare import compare
 from wgan.cli.distance import distance
 from wgan.cli.evaluate import evaluate
 from wgan.cli.listing import data, recipes
@@ -24,6 +25,7 @@ wgan trains, judges and uses Wasserstein GANs and their relatives.
   wgan sample RUN -n 64               draw samples
   wgan evaluate RUN                   judge them against the data
   wgan distance A B                   how far apart, and what is certain of it
+  wgan compare RUN RUN                which is closer to the data
   wgan recipes, wgan data             what there is
   wgan train --help                   every flag, with an example
 """
@@ -42,6 +44,7 @@ for command in (
     sample,
     evaluate,
     distance,
+    compare,
     report,
     recipes,
     data,

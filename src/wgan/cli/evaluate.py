@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from wgan.cli.flags import Plugins, load_plugins
+from wgan.cli.flags import Plugins, checkpoint_of, load_plugins
 
 
 def evaluate(
@@ -20,6 +20,7 @@ def evaluate(
     n: Annotated[int | None, Parameter(name=["-n", "--n"])] = None,
     seed: int = 0,
     features: str | None = None,
+    checkpoint: str = "latest",
     plugin: Plugins = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
@@ -36,13 +37,14 @@ def evaluate(
         seed: Of the samples [0].
         features: Where Frechet and kernel distances are taken: raw, pca:K, a weights file (.npz),
             or your own MODULE:FUNCTION [raw, or pca:64 for large samples].
+        checkpoint: latest, best (the smallest excess of the audits), or a step [latest].
         plugin: A Python file of yours that registers parts; it is executed. Repeatable.
         json: Print JSON.
     """
     load_plugins(plugin)
     from wgan.api import load
 
-    trained = load(run)
+    trained = load(run, checkpoint=checkpoint_of(checkpoint))
     for line in trained.said:
         print(f"wgan: {line}", file=sys.stderr)
     evaluation = trained.evaluate(data, n=n, seed=seed, features=features)

@@ -154,6 +154,11 @@ def load_plugins(plugins: Sequence[Path] | None) -> str:
     return "".join(f" --plugin {shlex.quote(str(path))}" for path in plugins)
 
 
+def checkpoint_of(text: str) -> str | int:
+    """The checkpoint that a flag names: a step where it is a number."""
+    return int(text) if text.isdigit() else text
+
+
 def settings_from(
     *parts: DataFlags | MethodFlags | NetworkFlags | AuditFlags,
     config: Path | None = None,

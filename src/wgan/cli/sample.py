@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from wgan.cli.flags import Plugins, load_plugins
+from wgan.cli.flags import Plugins, checkpoint_of, load_plugins
 from wgan.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def sample(
     out: Path | None = None,
     raw: Annotated[bool, Parameter(negative="")] = False,
     given: Annotated[list[str] | None, Parameter(negative="")] = None,
+    checkpoint: str = "latest",
     plugin: Plugins = None,
 ) -> int:
     """Draw samples from a run, in the data's own units. No data set is needed.
@@ -38,12 +39,13 @@ def sample(
             [RUN/sample-SEED.png].
         raw: Use the generator itself instead of its running average.
         given: COLUMN=VALUE, a condition to sample under. Repeatable.
+        checkpoint: latest, best (the smallest excess of the audits), or a step [latest].
         plugin: A Python file of yours that registers parts; it is executed. Repeatable.
     """
     load_plugins(plugin)
     from wgan.api import load
 
-    trained = load(run)
+    trained = load(run, checkpoint=checkpoint_of(checkpoint))
     for line in trained.said:
         print(f"wgan: {line}", file=sys.stderr)
     place = out or run / f"sample-{seed}.png"

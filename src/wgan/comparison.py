@@ -1,0 +1,276 @@
+"""Which of several runs is closer to the data: an answer with an interval, or none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wgan.bounds import FEWEST, measure
+from wgan.data.base import Source
+from wgan.diagnostics import Excess, HeldOut, Part
+from wgan.errors import UserError
+from wgan.trained import Data, Trained
+
+_FEW = 500  # samples of each behind a certified bound
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run in a comparison.
+
+    Attributes:
+        name: The run's directory.
+        recipe: Its recipe.
+        step: Of the checkpoint that was judged.
+        excess: On the held-out data that all runs share.
+        behind: Its excess minus that of the closest run, with a 95% interval by a paired bootstrap;
+            None for the closest itself.
+        lower, upper: Bounds of the W1 between its population and the data's, at 97.5% confidence
+            each; None where the range of the data is not known.
+    """
+
+    name: str
+    recipe: str
+    step: int
+    excess: Excess
+    behind: tuple[float, float, float] | None
+    lower: float | None
+    upper: float | None
+
+    def verdict(self, best: Entry) -> str:
+        """How sure it is that this run is further from the data than the closest."""
+        if self.behind is None:
+            return "closest"
+        if best.upper is not None and self.lower is not None and best.upper < self.lower:
+            return "further, certified"
+        return "further" if self.behind[1] > 0 else "cannot be told apart"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs on the same held-out data, closest first.
+
+    Attributes:
+        entries: One for each run.
+        data: What they were trained on.
+        held: Held-out samples that they were compared on.
+        space: Where the excess compares samples.
+        unit: Of the excess.
+        said: What a reader should know of how it was done.
+        seconds: What it took.
+    """
+
+    entries: tuple[Entry, ...]
+    data: str
+    held: int
+    space: str
+    unit: str
+    said: str
+    seconds: float
+
+    @property
+    def best(self) -> Entry:
+        """The run with the smallest excess."""
+        return self.entries[0]
+
+    def explain(self) -> str:
+        """What may be concluded, in a paragraph."""
+        best, *others = self.entries
+        told = [entry for entry in others if entry.verdict(best).startswith("further")]
+        certified = [entry for entry in others if entry.verdict(best).endswith("certified")]
+        same = [entry.name for entry in others if entry not in told]
+        said = f"{best.name} has the smallest excess, {best.excess.value:.4g} ({self.unit}). "
+        if told:
+            names = ", ".join(entry.name for entry in told)
+            said += f"It is closer than {names}: the 95% intervals behind it are above 0. "
+        if same:
+            said += f"It cannot be told from {', '.join(same)} on {self.held:,} samples. "
+        if certified:
+            names = ", ".join(entry.name for entry in certified)
+            said += f"That {names} are further is certified. "
+        elif told:
+            said += "None of it is certified: that needs an upper bound below another's lower. "
+        return said + self.said
+
+    def table(self) -> str:
+        """One line a run, for a terminal."""
+        best = self.best
+        rows = [("run", "recipe", "step", "excess", "95% interval", "behind", "")]
+        for entry in self.entries:
+            excess = entry.excess
+            behind = ""
+            if entry.behind is not None:
+                value, low, high = entry.behind
+                behind = f"{value:.3g} ({low:.3g} to {high:.3g})"
+            rows.append(
+                (
+                    entry.name,
+                    entry.recipe,
+                    f"{entry.step:,}",
+                    f"{excess.value:.4g}",
+                    f"{excess.low:.3g} to {excess.high:.3g}",
+                    behind,
+                    entry.verdict(best),
+                )
+            )
+        widths = [max(len(row[j]) for row in rows) for j in range(len(rows[0]))]
+        return "\n".join(
+            "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "data": self.data,
+            "held_out": self.held,
+            "space": self.space,
+            "unit": self.unit,
+            "floor": self.best.excess.floor,
+            "runs": [
+                {
+                    "run": entry.name,
+                    "recipe": entry.recipe,
+                    "step": entry.step,
+                    "excess": entry.excess.value,
+                    "low": entry.excess.low,
+                    "high": entry.excess.high,
+                    "behind": entry.behind
+                    and dict(zip(("value", "low", "high"), entry.behind, strict=True)),
+                    "lower": entry.lower,
+                    "upper": entry.upper,
+                    "verdict": entry.verdict(self.best),
+                }
+                for entry in self.entries
+            ],
+            "seconds": self.seconds,
+        }
+
+
+def compare_runs(
+    runs: Sequence[Trained],
+    *,
+    data: Data | None = None,
+    features: str = "auto",
+    bounds: tuple[float, float] | None = None,
+    seconds: float = 10.0,
+    seed: int = 0,
+) -> Comparison:
+    """See :func:`wgan.compare`."""
+    began = time.monotonic()
+    names = _names(runs)
+    source, heldout = _shared(runs, names, data)
+    chosen = [
+        name
+        for name, run in zip(names, runs, strict=True)
+        if run.checkpoint == "best" or run.run.card.get("stopped_by")
+    ]
+    held = HeldOut.of(heldout, features, *([] if chosen else [1.0]))
+    part = None if held is None else held.report if chosen else held.select
+    if held is None or part is None:
+        raise UserError(
+            f"{source.name} holds out {heldout.size} samples, too few to compare runs on; train "
+            "with a larger --holdout"
+        )
+    said = f"Compared on {len(part):,} held-out samples" + (
+        f", which had no part in choosing the step of {', '.join(chosen)}." if chosen else "."
+    )
+    count = len(part)
+    found = [
+        part.excess(run.sample_under(part.batch.condition, count, seed + i))
+        for i, run in enumerate(runs)
+    ]
+    order = sorted(range(len(runs)), key=lambda i: found[i].value)
+    first = order[0]
+    codec = source.codec
+    if bounds is None and codec.kind != "rows" and codec.low is not None and codec.high is not None:
+        bounds = float(codec.low), float(codec.high)
+    certified = [_bounds(run, part, bounds, seconds / len(runs), seed) for run in runs]
+    entries = tuple(
+        Entry(
+            names[i],
+            runs[i].config.recipe,
+            runs[i].step,
+            found[i],
+            None if i == first else found[i].minus(found[first]),
+            *certified[i],
+        )
+        for i in order
+    )
+    return Comparison(
+        entries,
+        source.name,
+        count,
+        held.space.name,
+        held.unit,
+        said,
+        time.monotonic() - began,
+    )
+
+
+def _names(runs: Sequence[Trained]) -> list[str]:
+    if len(runs) < 2:
+        raise UserError(f"a comparison needs at least 2 runs, got {len(runs)}")
+    names = [str(run.run.path) for run in runs]
+    names = [
+        name if run.checkpoint == "latest" else f"{name} ({run.checkpoint})"
+        for name, run in zip(names, runs, strict=True)
+    ]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{name} is given twice; name every run once")
+    return names
+
+
+def _shared(
+    runs: Sequence[Trained], names: Sequence[str], data: Data | None
+) -> tuple[Source, Source]:
+    """The data of all runs and its split, refused where they are not the same."""
+    first = runs[0]
+    for name, run in zip(names[1:], runs[1:], strict=True):
+        one, other = (r.run.card["data"] for r in (first, run))
+        if one["fingerprint"] != other["fingerprint"]:
+            raise UserError(
+                f"runs on different data cannot be compared: {names[0]} is on {one['name']} "
+                f"({one['fingerprint'][:12]}), {name} on {other['name']} "
+                f"({other['fingerprint'][:12]})"
+            )
+        mine, theirs = (
+            {k: getattr(r.config, k) for k in ("holdout", "split_seed")} for r in (first, run)
+        )
+        if mine != theirs and one["size"] is not None:
+            raise UserError(
+                f"{names[0]} and {name} hold out different samples ({_split(mine)}; "
+                f"{_split(theirs)}), so each has trained on what the other is judged by; train "
+                "them with one --holdout and --split-seed"
+            )
+    source, _, heldout = first.sources(data)
+    if heldout is None:
+        raise UserError(
+            f"{source.name} is not what {names[0]} was trained on, or nothing of it was held out"
+        )
+    return source, heldout
+
+
+def _split(fields: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in fields.items())
+
+
+def _bounds(
+    run: Trained, part: Part, bounds: tuple[float, float] | None, seconds: float, seed: int
+) -> tuple[float | None, float | None]:
+    """W1 between the run's population and the data's, from both sides, if a range is known."""
+    if bounds is None or run.codec.condition or len(part) < FEWEST:
+        return None, None
+    real = run.codec.decode(part.batch.values[:_FEW])
+    found = measure(
+        run.sample(len(real), seed=seed),
+        real,
+        bounds=bounds,
+        level=0.975,
+        seconds=seconds,
+        seed=seed,
+    )
+    return found.lower, found.upper
