@@ -183,6 +183,7 @@ class Config:
             extrapolate=h.extrapolate,
             lookahead_every=h.lookahead_every,
             lookahead_share=h.lookahead_share,
+            final_penalty_share=h.final_penalty_share,
         )
 
     def network_spec(self, role: str) -> NetworkSpec:
@@ -406,7 +407,11 @@ def _hyper(settings: Settings, objective: Objective, given: Mapping[str, Any]) -
             if name in values and values[name] != current[name]:
                 raise UserError(f"`{name}` is not a setting of this recipe: it has no critic")
     if values.get("schedule", settings.schedule) == "constant":
-        for name, unset in (("final_lr_share", 0.0), ("final_beta2", None)):
+        for name, unset in (
+            ("final_lr_share", 0.0),
+            ("final_beta2", None),
+            ("final_penalty_share", 1.0),
+        ):
             if values.get(name, unset) != unset:
                 raise UserError(
                     f"`{name}` is where a schedule ends; give schedule linear or cosine"

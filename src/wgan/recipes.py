@@ -63,6 +63,7 @@ class Settings:
         alpha: Of RMSProp.
         schedule: Of both rates: constant, linear or cosine.
         final_lr_share: What a schedule leaves of the rates at the end.
+        final_penalty_share: What a schedule leaves of the constraints' penalties at the end.
         final_beta2: Where a schedule has taken `beta2` at the end; None: it stays.
         clip_norm: Largest norm of a gradient; None: any.
         average: Decay of the generator's running average; 0: none.
@@ -98,6 +99,7 @@ class Settings:
     schedule: str = "constant"
     final_lr_share: float = 0.0
     final_beta2: float | None = None
+    final_penalty_share: float = 1.0
     clip_norm: float | None = None
     average: float = 0.0
     latent: int = 64
@@ -325,6 +327,7 @@ RECIPES: dict[str, Recipe] = {
                 schedule="cosine",
                 final_lr_share=0.25,
                 final_beta2=0.99,
+                final_penalty_share=0.1,
                 average=0.999,
             ),
         ),

@@ -37,6 +37,11 @@ def test_settings_arrive() -> None:
 def test_where_the_schedule_of_r3gan_ends() -> None:
     published = method("r3gan", settings="published").critic_optimizer
     assert published.at(101, 100) == {"lr": pytest.approx(5e-5), "betas": (0.0, 0.99)}
+    whole = method("r3gan", settings="published")
+    assert [0.05 * whole.penalty_share(step) for step in (1, 51, 101)] == pytest.approx(
+        [0.05, 0.0275, 0.005]
+    )
+    assert method("r3gan").penalty_share(50) == 1.0  # auto keeps the rate
     constant = method("r3gan", settings="published", schedule="constant").critic_optimizer
     assert (constant.final_lr_share, constant.final_beta2) == (0.0, None)
     rmsprop = method("r3gan", settings="published", optimizer="rmsprop").critic_optimizer
@@ -56,6 +61,7 @@ def test_where_the_schedule_of_r3gan_ends() -> None:
         ({"lookahead_every": 5, "lookahead_share": 1.5}, r"`lookahead_share` must be in \(0, 1\]"),
         ({"final_lr_share": 0.5}, "`final_lr_share` is where a schedule ends"),
         ({"final_beta2": 0.99}, "`final_beta2` is where a schedule ends"),
+        ({"final_penalty_share": 0.5}, "`final_penalty_share` is where a schedule ends"),
         (
             {"schedule": "cosine", "optimizer": "sgd", "final_beta2": 0.99},
             "`final_beta2` is not a setting of optimizer `sgd`",

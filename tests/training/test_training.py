@@ -19,6 +19,7 @@ from wgan.errors import NonFiniteError, UserError
 from wgan.networks import NetworkSpec, Shapes, make_critic, make_generator
 from wgan.objectives import Standard, Wasserstein
 from wgan.training import OPTIMIZERS, Method, OptimizerSpec, TrainState, train
+from wgan.training.step import critic_loss
 from wgan.types import Batch, Record
 
 ADAM = OptimizerSpec("adam", 1e-3, 0.5, 0.9)
@@ -175,6 +176,19 @@ def test_the_schedule_reaches_the_optimizer(source: Source) -> None:
     seen = [(group["lr"] / ADAM.lr, group["betas"]) for _ in train(state, source, until=4)]
     assert [rate for rate, _ in seen] == pytest.approx([1, 0.875, 0.75, 0.625])
     assert [betas[1] for _, betas in seen] == pytest.approx([0.9, 0.92, 0.94, 0.96])
+
+
+def test_the_schedule_reaches_the_penalties(source: Source) -> None:
+    spec = replace(ADAM, schedule="linear", final_lr_share=1.0)
+    method = replace(METHOD, critic_optimizer=spec, final_penalty_share=0.5, steps=4)
+    state = make_state(method, source)
+    batch = state.next_batch(source, 16)
+    shares = []
+    for state.step in range(4):
+        state.rng.manual_seed(0)
+        total, terms = critic_loss(state, batch)
+        shares.append(float((total - terms["critic_loss"]) / terms["gradient_penalty"]))
+    assert shares == pytest.approx([1, 0.875, 0.75, 0.625], rel=1e-4)
 
 
 def test_the_generators_weights_are_held_too(source: Source) -> None:

@@ -86,6 +86,8 @@ class MethodFlags:
     """What a schedule leaves of the rates at the end [0]."""
     final_beta2: float | None = None
     """Where a schedule has taken beta2 at the end."""
+    final_penalty_share: float | None = None
+    """What a schedule leaves of the constraints' penalties at the end [1]."""
     clip_norm: float | None = None
     """Largest norm of a gradient."""
     average: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from wgan.constraints import Constraint
@@ -37,6 +38,8 @@ class Method:
             ``slow += lookahead_share (fast - slow)`` (Chavdarova et al. 2021, algorithm 1); None:
             never.
         lookahead_share: In (0, 1].
+        final_penalty_share: What the critic's schedule leaves of the constraints' penalties at the
+            end, > 0: they go along the curve of its rate. The records have them in full.
         average: Decay of the generator's running average per step; 0 for none. Early on the decay
             is at most ``(1 + step) / (10 + step)``, so that the start is forgotten.
         clip_norm: Largest norm of a player's gradient, or None.
@@ -63,6 +66,7 @@ class Method:
     extrapolate: bool = False
     lookahead_every: int | None = None
     lookahead_share: float = 0.5
+    final_penalty_share: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "generator_batch_size", "latent", "critic_passes"):
@@ -77,6 +81,8 @@ class Method:
             raise UserError(f"`clip_norm` must be > 0, got {self.clip_norm}")
         if self.lookahead_every is not None and self.lookahead_every < 1:
             raise UserError(f"`lookahead_every` must be >= 1, got {self.lookahead_every}")
+        if not 0 < self.final_penalty_share < math.inf:
+            raise UserError(f"`final_penalty_share` must be > 0, got {self.final_penalty_share}")
         if not 0 < self.lookahead_share <= 1:
             raise UserError(f"`lookahead_share` must be in (0, 1], got {self.lookahead_share}")
         if not self.objective.uses_critic and (self.extrapolate or self.n_critic_max is not None):
@@ -99,6 +105,11 @@ class Method:
                 "`extrapolate` takes fresh batches for each gradient, so `critic_passes` must be "
                 f"1, got {self.critic_passes}"
             )
+
+    def penalty_share(self, step: int) -> float:
+        """What is left of the penalties' weights at a step (from 1)."""
+        left = self.critic_optimizer.left(step, self.steps)
+        return self.final_penalty_share + (1 - self.final_penalty_share) * left
 
     def critic_batches(self, step: int) -> int:
         """Batches that the critic sees in this step (from 1); where adaptive, at least."""

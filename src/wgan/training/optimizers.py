@@ -106,13 +106,19 @@ class OptimizerSpec:
         """
         if self.schedule == "constant":
             return {}
-        if steps is None:
-            raise UserError(f"schedule {self.schedule!r} needs the number of steps: give --steps")
-        t = min((step - 1) / steps, 1.0)
-        left = 1 - t if self.schedule == "linear" else (1 + math.cos(math.pi * t)) / 2
+        left = self.left(step, steps)
         found: dict[str, Any] = {
             "lr": self.lr * (self.final_lr_share + (1 - self.final_lr_share) * left)
         }
         if self.final_beta2 is not None:
             found["betas"] = (self.beta1, self.final_beta2 + (self.beta2 - self.final_beta2) * left)
         return found
+
+    def left(self, step: int, steps: int | None) -> float:
+        """How much of the way the schedule has still to go at a step, from 1 down to 0."""
+        if self.schedule == "constant":
+            return 1.0
+        if steps is None:
+            raise UserError(f"schedule {self.schedule!r} needs the number of steps: give --steps")
+        t = min((step - 1) / steps, 1.0)
+        return 1 - t if self.schedule == "linear" else (1 + math.cos(math.pi * t)) / 2

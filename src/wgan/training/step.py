@@ -108,6 +108,7 @@ def critic_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
             critic, batch.values, fakes, draw, state.objective, step
         )
         total, terms = loss.value, {"critic_loss": loss.value.detach(), **loss.terms}
+        share = method.penalty_share(step)
         witness = method.objective.witness(critic, batch.values, fakes, draw)
         for constraint, penalty_draw in zip(method.constraints, penalty_draws, strict=True):
             for penalty in (
@@ -115,7 +116,7 @@ def critic_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
                 constraint.weight_penalty(player.module, step),
             ):
                 if penalty is not None:
-                    total = total + penalty.value
+                    total = total + share * penalty.value
                     terms |= penalty.terms
     return total, terms
 
