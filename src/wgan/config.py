@@ -80,6 +80,9 @@ class Config:
         constraints: What keeps the critic Lipschitz.
         device: cpu or cuda.
         checkpoint_every, sample_every: In steps.
+        on_divergence: What happens when a loss or gradient is not finite: `stop`, or `rollback` to
+            the last good checkpoint with a new draw and half the learning rates.
+        max_rollbacks: How often at most, >= 0.
         plugins: What the parts that are not the package's own came from: fingerprints by name.
     """
 
@@ -97,6 +100,8 @@ class Config:
     device: str
     checkpoint_every: int
     sample_every: int
+    on_divergence: str = "stop"
+    max_rollbacks: int = 3
     plugins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
@@ -124,6 +129,8 @@ class Config:
             "device": self.device,
             "checkpoint_every": self.checkpoint_every,
             "sample_every": self.sample_every,
+            "on_divergence": self.on_divergence,
+            "max_rollbacks": self.max_rollbacks,
         }
         if self.plugins:
             flat["plugins"] = dict(self.plugins)
@@ -188,6 +195,7 @@ _HYPER_FIELDS = tuple(f.name for f in dataclasses.fields(Settings) if f.name != 
 _RUN_FIELDS = (
     *("data", "recipe", "settings", "steps", "seconds", "seed", "holdout"),
     *("objective", "constraints", "device", "checkpoint_every", "sample_every", "plugins"),
+    *("on_divergence", "max_rollbacks"),
 )
 KNOWN_SETTINGS = (*_RUN_FIELDS, *_OPTION_FIELDS, *_HYPER_FIELDS, *_BOTH)
 """Every name that a configuration file may use."""
@@ -306,6 +314,11 @@ def resolve(
     elif steps is None:
         departures = tuple(d for d in departures if d.field != "steps")
     every = 500 if network == "mlp" else 100
+    on_divergence = str(given.get("on_divergence", "stop"))
+    if on_divergence not in ("stop", "rollback"):
+        raise UnknownNameError("on_divergence", on_divergence, ("stop", "rollback"))
+    if "max_rollbacks" in given and "on_divergence" not in given:
+        raise UserError("`max_rollbacks` bounds rollbacks; give `on_divergence` rollback too")
     config = Config(
         data=data,
         recipe=recipe.name,
@@ -321,6 +334,8 @@ def resolve(
         device=device,
         checkpoint_every=_integer("checkpoint_every", given.get("checkpoint_every", every), 1),
         sample_every=_integer("sample_every", given.get("sample_every", every), 1),
+        on_divergence=on_divergence,
+        max_rollbacks=_integer("max_rollbacks", given.get("max_rollbacks", 3), 0),
         plugins=used(
             [
                 ("recipe", recipe.name),

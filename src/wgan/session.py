@@ -22,7 +22,7 @@ from wgan.build import build_state, synthesize
 from wgan.card import differences, make_card, now, versions
 from wgan.config import Config
 from wgan.data.base import Source
-from wgan.errors import RunFailedError, UserError
+from wgan.errors import NonFiniteError, RunFailedError, UserError
 from wgan.reports.report import Plane, ReportInput, write_report
 from wgan.reports.sheet import sample_sheet
 from wgan.run import Checkpoint, Run
@@ -51,6 +51,7 @@ class Session:
         deadline: `time.monotonic` value by which the command should be over, or None.
         started: `time.monotonic` value when the command began.
         status: running, interrupted, failed or finished.
+        tell: Called with a line for the user, of what happens while the run goes on.
     """
 
     run: Run
@@ -62,7 +63,10 @@ class Session:
     deadline: float | None = None
     started: float = field(default_factory=time.monotonic)
     status: str = "running"
+    tell: Callable[[str], None] = field(default=lambda line: None, repr=False)
     _best: float = float("inf")
+    _best_step: int | None = None
+    _whole: bool = True  # the state stands between two steps
     _fixed: tuple[Tensor, Tensor | None] | None = None
 
     # -- beginnings ------------------------------------------------------------------------------
@@ -100,9 +104,7 @@ class Session:
         with contextlib.ExitStack() as unless_it_works:
             unless_it_works.callback(run.close)
             session = cls(run, config, state, training, heldout)
-            session._save()
-            session._picture_real()
-            session.picture()
+            session._begin()
             unless_it_works.pop_all()
         return session
 
@@ -117,7 +119,7 @@ class Session:
         generator: nn.Module | None = None,
         critic: nn.Module | None = None,
     ) -> Session:
-        """A run as it stood at its newest good checkpoint.
+        """A run as it stood at its newest good checkpoint, or before its first step.
 
         Raises:
             UserError: The data, the versions that matter or the settings differ from the run's, and
@@ -133,12 +135,13 @@ class Session:
                     "Use --allow to go on all the same"
                 )
             torch.set_num_threads(run.card["machine"]["threads"])
-            checkpoint, damaged = run.latest()
+            checkpoint, said = (None, []) if not run.steps() else run.latest()
             training, heldout = source.split(config.holdout, config.seed)
             state = build_state(config, training, generator, critic)
-            state.load(checkpoint.tensors, checkpoint.plain)
+            if checkpoint is not None:
+                state.load(checkpoint.tensors, checkpoint.plain)
             run.drop_after(state.step)
-            run.cut_records(state.step)
+            said += run.cut_records(state.step)
             run.config = config.plain()
             run.card["resumptions"].append(
                 {
@@ -150,9 +153,12 @@ class Session:
             )
             run.write_config()
             run.write_card()
+            session = cls(run, config, state, training, heldout, said=said + changed)
+            if checkpoint is not None:
+                session._remember(checkpoint)
+            if state.step == 0:  # it may have been killed before it got this far
+                session._begin()
             unless_it_works.pop_all()
-        session = cls(run, config, state, training, heldout, said=damaged + changed)
-        session._best = checkpoint.plain.get("best", float("inf"))
         return session
 
     # -- the loop --------------------------------------------------------------------------------
@@ -179,17 +185,21 @@ class Session:
             if late or (steps is not None and state.step >= steps):
                 self.status = "finished"
                 return True
-            return stop()
+            self._whole = stop()  # if not, a step begins
+            return self._whole
 
         self.status = "interrupted"  # unless the loop comes to its own end
+        at = state.step
         board = None
         try:
             board = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=state.step + 1)
-            for record in train(state, self.source, until=done):
+            for record in self._train(done):
                 step = state.step
+                if step <= at:  # after a rollback
+                    board.close()
+                    board = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=step)
+                at = step
                 checkpoint = step % config.checkpoint_every == 0
-                if checkpoint:
-                    record |= self.judge()
                 self.run.log(record)
                 if step % _TENSORBOARD_EVERY == 0:
                     _to_board(board, record, step)
@@ -198,6 +208,7 @@ class Session:
                 if checkpoint:
                     quality = record.get("heldout_sliced_w1")
                     self._save(quality if isinstance(quality, float) else None)
+                self._whole = True
                 yield record
         except (RunFailedError, OSError) as error:
             self.status = "failed"
@@ -216,6 +227,64 @@ class Session:
                     board.close()
                 self.run.flush()
 
+    def _train(self, done: Callable[[TrainState], bool]) -> Iterator[Record]:
+        """The records as they are logged, from before and after every rollback."""
+        while True:
+            try:
+                for record in train(self.state, self.source, until=done):
+                    yield self.complete(record)
+                return
+            except NonFiniteError as error:
+                self._roll_back(error)
+
+    def complete(self, record: Record) -> Record:
+        """A record of the state's step with what the session adds to it."""
+        if self.state.rollbacks:
+            record |= {"rollbacks": self.state.rollbacks, "lr_scale": self.state.lr_scale}
+        if self.state.step % self.config.checkpoint_every == 0:
+            record |= self.judge()
+        return record
+
+    def _roll_back(self, error: NonFiniteError) -> None:
+        """Return to the last good checkpoint, with a new draw and half the learning rates.
+
+        The checkpoint is written again as it now stands: who resumes from it repeats what follows.
+        A rollback that came to no new checkpoint is followed by one to the checkpoint before: what
+        was saved while the run blew up is whole, but no good.
+
+        Raises:
+            NonFiniteError: It may not, or not again.
+        """
+        state, config, run = self.state, self.config, self.run
+        if config.on_divergence == "stop":
+            raise error
+        if state.rollbacks >= config.max_rollbacks:
+            raise NonFiniteError(error.term, error.step, state.rollbacks) from error
+        rollbacks = state.rollbacks + 1
+        steps = run.regular_steps()  # where a run that never stopped would go back to
+        checkpoint, said = run.latest(steps)
+        older = [step for step in steps if step < checkpoint.step]
+        if checkpoint.step == state.rollback_step and older:
+            checkpoint, more = run.latest(older)
+            said += more
+        run.drop_after(checkpoint.step)
+        said += run.cut_records(checkpoint.step)
+        state.load(checkpoint.tensors, checkpoint.plain)
+        self._remember(checkpoint)
+        state.roll_back(rollbacks)
+        self._save()
+        run.card.setdefault("rollbacks", []).append(
+            {"term": error.term, "at": error.step, "to": state.step, "time": now()}
+        )
+        run.write_card()
+        for line in said:
+            self.tell(line)
+        self.tell(
+            f"`{error.term}` is not finite at step {error.step}; back to step {state.step} with a "
+            f"new draw and {state.lr_scale:g} of the learning rates (rollback {rollbacks} of "
+            f"{config.max_rollbacks})"
+        )
+
     def reserve(self) -> float:
         """Seconds of a bounded command that are kept for pictures, judgement and report."""
         if self.deadline is None:
@@ -223,13 +292,20 @@ class Session:
         return min(0.25 * (self.deadline - self.started), 15.0)
 
     def finish(self) -> None:
-        """The last checkpoint and the last pictures; :func:`report` comes after it."""
-        if self.state.step not in self.run.steps():
+        """The last checkpoint and the last pictures; :func:`report` comes after it.
+
+        A state that an error or an interrupt left within a step is not saved: the run goes on from
+        the checkpoint before.
+        """
+        if self._whole and self.state.step not in self.run.steps():
             self._save()
+        with self.run.writing():
+            self.picture(last=True)
+            self.draw_plane()
+        if self.status != "failed":
+            self.run.card.pop("reason", None)
         self.run.card |= {"step": self.state.step, "status": self.status}
         self.run.write_card()
-        self.picture(last=True)
-        self.draw_plane()
 
     def close(self) -> None:
         """Free the run directory for others."""
@@ -317,11 +393,25 @@ class Session:
 
     # -- within ----------------------------------------------------------------------------------
 
+    def _begin(self) -> None:
+        """Checkpoint 0 and the first pictures."""
+        if not self.run.steps():
+            self._save()
+        with self.run.writing():
+            self._picture_real()
+            self.picture()
+
+    def _remember(self, checkpoint: Checkpoint) -> None:
+        """Take up what a checkpoint says of those before it."""
+        self._best = checkpoint.plain.get("best", float("inf"))
+        self._best_step = checkpoint.plain.get("best_step")
+        self.run.mark_best(self._best_step if self._best_step in self.run.steps() else None)
+
     def _save(self, quality: float | None = None) -> None:
         best = quality is not None and quality < self._best
-        if quality is not None:
-            self._best = min(self._best, quality)
-        plain = {**self.state.plain(), "best": self._best}
+        if quality is not None and best:
+            self._best, self._best_step = quality, self.state.step
+        plain = {**self.state.plain(), "best": self._best, "best_step": self._best_step}
         tensors = self.state.tensors()
         _, condition = self.fixed()
         if condition is not None:  # so that samples can be drawn under them without the data
