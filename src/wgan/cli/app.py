@@ -16,6 +16,7 @@ from wgan.cli.report import report
 from wgan.cli.resume import resume
 from wgan.cli.sample import sample
 from wgan.cli.train import train
+from wgan.cli.verify import verify
 
 _WELCOME = """\
 wgan trains, judges and uses Wasserstein GANs and their relatives.
@@ -43,6 +44,7 @@ for command in (
     evaluate,
     distance,
     report,
+    verify,
     recipes,
     data,
     bench_recipes,
