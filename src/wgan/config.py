@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from wgan.auto import Departure, Facts, auto, published
 from wgan.constraints import (
     Constraint,
@@ -27,6 +25,7 @@ from wgan.constraints import (
 from wgan.data.base import Source
 from wgan.data.options import DataOptions
 from wgan.errors import UnknownNameError, UserError
+from wgan.files import parse_yaml, read_whole
 from wgan.networks import CRITICS, GENERATORS, NORMS, NetworkSpec, Shapes
 from wgan.objectives import Objective
 from wgan.plugins import recorded_plugins, used
@@ -208,11 +207,11 @@ def read_config(path: Path) -> dict[str, Any]:
         UserError: It cannot be read, is no mapping, or has a setting that does not exist.
     """
     try:
-        plain = yaml.safe_load(path.read_text())
+        plain = parse_yaml(read_whole(path))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
         raise UserError(f"{path} must hold settings, `name: value` on each line")
     given = {key.replace("-", "_"): value for key, value in plain.items()}

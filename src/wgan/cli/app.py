@@ -36,6 +36,7 @@ app = App(
     default_parameter=Parameter(show_default=False),
     group_parameters=Group("Options", sort_key=1),
     help_format="markdown",
+    suppress_keyboard_interrupt=False,  # `main` says that it stopped
 )
 for command in (
     train,

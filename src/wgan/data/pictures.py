@@ -21,6 +21,7 @@ from wgan.data.cache import Meta, decoded_once
 from wgan.data.codec import Codec, Scale
 from wgan.data.options import DataOptions, Progress
 from wgan.errors import UserError
+from wgan.files import refuse_excess, refuse_special
 
 MEMBER_BYTES = 2**28
 """A zip member that declares more than this is no picture to open."""
@@ -65,6 +66,7 @@ class FolderAlbum:
         self.stamps = [stamp for _, stamp in found]
 
     def open(self, name: str) -> IO[bytes]:
+        refuse_special(self._path / name)
         return (self._path / name).open("rb")
 
 
@@ -74,7 +76,7 @@ class ZipAlbum:
     def __init__(self, path: Path, extensions: set[str]) -> None:
         try:
             self._archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile, ValueError) as error:
+        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise UserError(f"cannot read {path} as a zip archive: {error}") from error
         self._members: dict[str, zipfile.ZipInfo] = {}
         self.ignored = 0
@@ -93,6 +95,7 @@ class ZipAlbum:
         member = self._members[name]
         if member.file_size > MEMBER_BYTES:
             raise ValueError(f"declares {member.file_size} bytes, more than {MEMBER_BYTES}")
+        refuse_excess(member.file_size, member.compress_size)
         return io.BytesIO(self._archive.read(member))
 
 
