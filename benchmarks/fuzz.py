@@ -166,7 +166,8 @@ def mutate(content: bytes, rng: random.Random, text: bool) -> bytes:
     """A damaged copy."""
     data = bytearray(content)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
-        kind = rng.choice(("flip", "cut", "splice", "header", "size", "size", "number"))
+        kinds = ("flip", "cut", "splice", "header", *("number" if text else "size",) * 3, "number")
+        kind = rng.choice(kinds)
         if not data:
             return bytes(data)
         place = rng.randrange(len(data))
@@ -185,7 +186,7 @@ def mutate(content: bytes, rng: random.Random, text: bool) -> bytes:
         elif kind == "header":
             for _ in range(rng.randrange(1, 6)):
                 data[rng.randrange(min(len(data), 128))] = rng.choice((0, 255, rng.randrange(256)))
-        elif kind == "size" and not text:
+        elif kind == "size":
             width = rng.choice((1, 2, 4, 8))
             value = rng.choice(_EXTREME) % 2 ** (8 * width)
             near = place if rng.random() < 0.5 else rng.randrange(min(len(data), 512))
@@ -204,8 +205,16 @@ TEXT = {".csv", ".json", ".jsonl", ".yaml"}
 def damaged(kind: str, whole: Path, place: Path, rng: random.Random) -> Path:
     """A damaged copy of a file, or of one file of a folder; what to hand to the reader."""
     if whole.is_file():
-        target = place / whole.name
-        target.write_bytes(mutate(whole.read_bytes(), rng, whole.suffix in TEXT))
+        target, content = place / whole.name, whole.read_bytes()
+        if rng.random() < 0.5:
+            target.write_bytes(mutate(content, rng, whole.suffix in TEXT))
+        elif whole.suffix == ".gz":  # packed anew, so that it is found out later
+            inner = mutate(gzip.decompress(content), rng, ".csv" in whole.name)
+            target.write_bytes(gzip.compress(inner, mtime=0))
+        elif whole.suffix in (".zip", ".npz"):
+            target.write_bytes(_packed_anew(content, rng))
+        else:
+            target.write_bytes(mutate(content, rng, whole.suffix in TEXT))
         return target
     copy = place / whole.name
     shutil.copytree(whole, copy)
@@ -213,12 +222,27 @@ def damaged(kind: str, whole: Path, place: Path, rng: random.Random) -> Path:
     target = rng.choice(files)
     target.write_bytes(mutate(target.read_bytes(), rng, target.suffix in TEXT))
     sums = target.parent / "checksums.json"
-    if target.name != sums.name and sums.is_file() and rng.random() < 0.7:
+    if kind == "run" and target.name != sums.name and sums.is_file() and rng.random() < 0.7:
         # a stranger's checksums are right
         stated = json.loads(sums.read_bytes())
         stated[target.name] = hashlib.sha256(target.read_bytes()).hexdigest()
         sums.write_text(json.dumps(stated))
     return copy
+
+
+def _packed_anew(content: bytes, rng: random.Random) -> bytes:
+    """An archive with one member damaged, or named so that it would escape, its checksum right."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
+        chosen = rng.choice(old.namelist())
+        for member in old.infolist():
+            name, inner = member.filename, old.read(member)
+            if name == chosen:
+                inner = mutate(inner, rng, False)
+                if rng.random() < 0.2:
+                    name = rng.choice(("../../", "/", "C:\\", "a/../../../")) + name
+            new.writestr(zipfile.ZipInfo(name), inner, member.compress_type)
+    return buffer.getvalue()
 
 
 _PARSED = {"run": {".json", ".jsonl", ".yaml", ".safetensors", ".png"}, "cache": {".json", ".npy"}}
@@ -232,9 +256,13 @@ def read_data(path: Path, rng: random.Random) -> None:
         path.suffix in (".tga", ".pcx", ".ico", ".jp2")
     ):
         path = path.parent
-    options = DataOptions(size=8, cache=path.parent / "kept")
-    if path.suffix in (".npz", ".h5") and "packed" not in path.parent.name:
-        options = DataOptions(condition=("c",) if rng.random() < 0.5 else None)
+    cache = (path if path.is_dir() else path.parent) / ".kept"
+    options = DataOptions(size=8, cache=cache)
+    if path.suffix in (".npz", ".h5"):
+        key = {".npz": "x", ".h5": "group/x"}[path.suffix]
+        options = DataOptions(
+            key=rng.choice((None, key, key)), condition=rng.choice((None, ("c",)))
+        )
     _look_at(path, options)
 
 
@@ -456,7 +484,7 @@ def main() -> int:
         print(f"{kind:<16} {counts['read']:>6} {counts['refused']:>8} {counts['FINDING']:>9}")
     bad = {n: o for n, (o, _) in sorted(results.items()) if o.startswith("FINDING")}
     for number, outcome in bad.items():
-        print(f"{number} ({kinds[number % len(kinds)]}): {outcome}")
+        print(f"{number} ({kinds[number % len(kinds)]}): {outcome:.400}")
     slowest = max(results, key=lambda n: results[n][1])
     print(
         f"{len(results)} files, {len(bad)} findings, {time.monotonic() - began:.0f} s; the slowest "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import warnings
 import zipfile
@@ -28,6 +29,8 @@ MEMBER_BYTES = 2**28
 
 # Pillow hands EPS to Ghostscript, which runs it as a program; the others it only names.
 _NEVER_OPENED = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
+# What Pillow would log of a damaged file, the reason given for it says.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 _GREY_MODES = {"1", "L", "LA", "La", "I", "F"}
 _AT_ONCE = 256
 
