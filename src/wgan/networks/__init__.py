@@ -10,10 +10,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from wgan.errors import UnknownNameError, UserError
 from wgan.files import memory_bytes
@@ -68,12 +69,21 @@ def make_critic(
     return _made(name, lambda: CRITICS[name](spec, shapes, features), seed)
 
 
+class _Unfilled(TorchFunctionMode):
+    """Leaves out random initialisation, which has no meaning for shapes alone and takes seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def _made(name: str, build: Callable[[], nn.Module], seed: int) -> nn.Module:
     """The network, once it is known to fit into memory if it is one of our own."""
     with torch.random.fork_rng(devices=[]):
         if name in _OWN:
             try:
-                with torch.device("meta"):
+                with torch.device("meta"), _Unfilled():
                     size = sum(p.numel() * p.element_size() for p in build().parameters())
             except (RuntimeError, OverflowError):  # more than can be counted
                 size = sys.maxsize
