@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wgan.constraints import Constraint
     from wgan.data import Source, Synthetic
     from wgan.errors import NonFiniteError, RunFailedError, UserError
+    from wgan.integrity import Verification, verify
     from wgan.networks import CriticNetwork, Generator, NetworkSpec, Shapes
     from wgan.objectives import Objective
     from wgan.plugins import load_plugin, register, register_network, register_source
@@ -31,6 +32,7 @@ _HOMES = {
     "wgan.constraints": ("Constraint",),
     "wgan.data": ("Source", "Synthetic"),
     "wgan.errors": ("NonFiniteError", "RunFailedError", "UserError"),
+    "wgan.integrity": ("Verification", "verify"),
     "wgan.networks": ("CriticNetwork", "Generator", "NetworkSpec", "Shapes"),
     "wgan.objectives": ("Objective",),
     "wgan.plugins": ("load_plugin", "register", "register_network", "register_source"),
@@ -57,6 +59,8 @@ __all__ = [  # noqa: RUF022 - in the order of _HOMES
     "NonFiniteError",
     "RunFailedError",
     "UserError",
+    "Verification",
+    "verify",
     "CriticNetwork",
     "Generator",
     "NetworkSpec",

@@ -345,4 +345,4 @@ def reopen(
 
 def finished(run: Run) -> bool:
     """Whether a run has reached the end of what it was asked for."""
-    return run.card.get("status") == "finished"
+    return run.card.get("status") == "finished" and (run.path / "report.html").is_file()

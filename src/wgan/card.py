@@ -92,7 +92,7 @@ def differences(run: Run, config: Config, source: Source) -> list[str]:
         if old != new:
             found.append(f"{name} was {old} and is {new}")
     found += changes(recorded_plugins(run.config), config.plugins)
-    free = ("steps", "seconds", "device", "data", "plugins")
+    free = ("steps", "seconds", "device", "data", "plugins", "on_divergence", "max_rollbacks")
     new_plain = config.plain()
     for key in sorted(run.config.keys() | new_plain.keys()):
         old_value, new_value = run.config.get(key), new_plain.get(key)

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from wgan.auto import Departure, Facts, auto, published
 from wgan.constraints import (
     Constraint,
@@ -27,6 +25,7 @@ from wgan.constraints import (
 from wgan.data.base import Source
 from wgan.data.options import DataOptions
 from wgan.errors import UnknownNameError, UserError
+from wgan.files import parse_yaml, read_whole
 from wgan.networks import CRITICS, GENERATORS, NORMS, NetworkSpec, Shapes
 from wgan.objectives import Objective
 from wgan.plugins import recorded_plugins, used
@@ -86,6 +85,9 @@ class Config:
         audit_features: Where an audit takes its excess.
         stop_when: A rule on the records that ends the run, ``name < number``.
         patience: Audits without a smaller excess after which the run ends.
+        on_divergence: What happens when a loss or gradient is not finite: `stop`, or `rollback` to
+            the last good checkpoint with a new draw and half the learning rates.
+        max_rollbacks: How often at most, >= 0.
         plugins: What the parts that are not the package's own came from: fingerprints by name.
     """
 
@@ -108,6 +110,8 @@ class Config:
     audit_features: str = "auto"
     stop_when: str | None = None
     patience: int | None = None
+    on_divergence: str = "stop"
+    max_rollbacks: int = 3
     plugins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
@@ -140,6 +144,8 @@ class Config:
             "audit_features": self.audit_features,
             "stop_when": self.stop_when,
             "patience": self.patience,
+            "on_divergence": self.on_divergence,
+            "max_rollbacks": self.max_rollbacks,
         }
         if self.plugins:
             flat["plugins"] = dict(self.plugins)
@@ -206,6 +212,7 @@ _RUN_FIELDS = (
     *("data", "recipe", "settings", "steps", "seconds", "seed", "holdout", "split_seed"),
     *("objective", "constraints", "device", "checkpoint_every", "sample_every", "plugins"),
     *("audit_every", "audit_features", "stop_when", "patience"),
+    *("on_divergence", "max_rollbacks"),
 )
 KNOWN_SETTINGS = (*_RUN_FIELDS, *_OPTION_FIELDS, *_HYPER_FIELDS, *_BOTH)
 """Every name that a configuration file may use."""
@@ -218,11 +225,11 @@ def read_config(path: Path) -> dict[str, Any]:
         UserError: It cannot be read, is no mapping, or has a setting that does not exist.
     """
     try:
-        plain = yaml.safe_load(path.read_text())
+        plain = parse_yaml(read_whole(path))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
         raise UserError(f"{path} must hold settings, `name: value` on each line")
     given = {key.replace("-", "_"): value for key, value in plain.items()}
@@ -324,6 +331,11 @@ def resolve(
     elif steps is None:
         departures = tuple(d for d in departures if d.field != "steps")
     every = 500 if network == "mlp" else 100
+    on_divergence = str(given.get("on_divergence", "stop"))
+    if on_divergence not in ("stop", "rollback"):
+        raise UnknownNameError("on_divergence", on_divergence, ("stop", "rollback"))
+    if "max_rollbacks" in given and "on_divergence" not in given:
+        raise UserError("`max_rollbacks` bounds rollbacks; give `on_divergence` rollback too")
     config = Config(
         data=data,
         recipe=recipe.name,
@@ -344,6 +356,8 @@ def resolve(
         audit_features=str(given.get("audit_features", "auto")),
         stop_when=None if "stop_when" not in given else str(given["stop_when"]),
         patience=_optional_integer("patience", given.get("patience"), 1),
+        on_divergence=on_divergence,
+        max_rollbacks=_integer("max_rollbacks", given.get("max_rollbacks", 3), 0),
         plugins=used(
             [
                 ("recipe", recipe.name),

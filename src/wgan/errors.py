@@ -39,9 +39,10 @@ class RunFailedError(RuntimeError):
 class NonFiniteError(RunFailedError):
     """A loss, penalty or gradient was not finite; raised *before* the update it would cause."""
 
-    def __init__(self, term: str, step: int) -> None:
+    def __init__(self, term: str, step: int, rollbacks: int = 0) -> None:
+        again = f", after {rollbacks} rollback{'s' * (rollbacks > 1)}" if rollbacks else ""
         super().__init__(
-            f"`{term}` is not finite at step {step}; the update was not made. "
+            f"`{term}` is not finite at step {step}{again}; the update was not made. "
             "Lower the learning rate, or look at the records of the steps before."
         )
         self.term = term

@@ -58,6 +58,7 @@ class Session:
         started: `time.monotonic` value when the command began.
         status: running, interrupted, failed or finished.
         audit: What judges it on the way; None where it has no audits.
+        tell: Called with a line for the user, of what happens while the run goes on.
     """
 
     run: Run
@@ -70,9 +71,12 @@ class Session:
     started: float = field(default_factory=time.monotonic)
     status: str = "running"
     audit: Audit | None = None
+    tell: Callable[[str], None] = field(default=lambda line: None, repr=False)
     _audit_seconds: float = 0.0
     _stopping: Stopping = field(default_factory=lambda: Stopping(None, None))
     _best: float = float("inf")
+    _best_step: int | None = None
+    _whole: bool = True  # the state stands between two steps
     _fixed: tuple[Tensor, Tensor | None] | None = None
 
     # -- beginnings ------------------------------------------------------------------------------
@@ -103,7 +107,7 @@ class Session:
             audit, every = plan_audits(config, training, heldout, generator, critic)
             config = dataclasses.replace(config, audit_every=every)
         if audit is None and config.audit_every:
-            audit = _audit(config, training, heldout)
+            audit = make_audit(config, training, heldout)
         state = build_state(config, training, generator, critic)
         stopping = _stopping(config, audit, lambda: _recorded(config, training, generator, critic))
         own = {
@@ -120,9 +124,7 @@ class Session:
                 run.card["audit"] = {"every": config.audit_every, **audit.describe()}
                 run.write_card()
             session = cls(run, config, state, training, heldout, audit=audit, _stopping=stopping)
-            session._save()
-            session._picture_real()
-            session.picture()
+            session._begin()
             unless_it_works.pop_all()
         return session
 
@@ -137,7 +139,7 @@ class Session:
         generator: nn.Module | None = None,
         critic: nn.Module | None = None,
     ) -> Session:
-        """A run as it stood at its newest good checkpoint.
+        """A run as it stood at its newest good checkpoint, or before its first step.
 
         Raises:
             UserError: The data, the versions that matter or the settings differ from the run's, and
@@ -153,15 +155,13 @@ class Session:
                     "Use --allow to go on all the same"
                 )
             torch.set_num_threads(run.card["machine"]["threads"])
-            checkpoint, damaged = run.latest()
+            checkpoint, said = (None, []) if not run.steps() else run.latest()
             training, heldout = source.split(config.holdout, config.split_seed)
             state = build_state(config, training, generator, critic)
-            state.load(checkpoint.tensors, checkpoint.plain)
-            audit = _audit(config, training, heldout)
-            if audit is not None:
-                audit.load(under(checkpoint.tensors, "audit"), checkpoint.plain["audit"])
+            if checkpoint is not None:
+                state.load(checkpoint.tensors, checkpoint.plain)
             run.drop_after(state.step)
-            run.cut_records(state.step)
+            said += run.cut_records(state.step)
             run.config = config.plain()
             run.card["resumptions"].append(
                 {
@@ -174,20 +174,24 @@ class Session:
             )
             run.write_config()
             run.write_card()
+            audit = make_audit(config, training, heldout)
+            session = cls(
+                run,
+                config,
+                state,
+                training,
+                heldout,
+                said=said + changed,
+                audit=audit,
+                _stopping=_stopping(
+                    config, audit, lambda: _recorded(config, training, generator, critic)
+                ),
+            )
+            if checkpoint is not None:
+                session._remember(checkpoint)
+            if state.step == 0:  # it may have been killed before it got this far
+                session._begin()
             unless_it_works.pop_all()
-        session = cls(
-            run,
-            config,
-            state,
-            training,
-            heldout,
-            said=damaged + changed,
-            audit=audit,
-            _stopping=_stopping(
-                config, audit, lambda: _recorded(config, training, generator, critic), run
-            ),
-        )
-        session._best = checkpoint.plain.get("best", float("inf"))
         return session
 
     # -- the loop --------------------------------------------------------------------------------
@@ -214,29 +218,31 @@ class Session:
             if late or self._stopping.reason or (steps is not None and state.step >= steps):
                 self.status = "finished"
                 return True
-            return stop()
+            self._whole = stop()  # if not, a step begins
+            return self._whole
 
         self.status = "interrupted"  # unless the loop comes to its own end
+        at = state.step
         board = None
         try:
             board = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=state.step + 1)
-            for record in train(state, self.source, until=done):
+            for record in self._train(done):
                 step = state.step
-                best = False
-                if self.audit is not None and config.audit_every and step % config.audit_every == 0:
-                    record |= self._audited()
-                    excess = record[EXCESS]
-                    assert isinstance(excess, float)
-                    best = excess < self._best
-                    self._best = min(self._best, excess)
+                if step <= at:  # after a rollback
+                    board.close()
+                    board = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=step)
+                at = step
                 self.run.log(record)
                 self._stopping.see(record)
                 if step % _TENSORBOARD_EVERY == 0 or EXCESS in record:
                     _to_board(board, record, step)
                 if step % config.sample_every == 0:
                     self.picture()
-                if best or step % config.checkpoint_every == 0:
-                    self._save(best=best)
+                excess = record.get(EXCESS)
+                better = isinstance(excess, float) and excess < self._best
+                if better or step % config.checkpoint_every == 0:
+                    self._save(excess if isinstance(excess, float) else None)
+                self._whole = True
                 yield record
         except (RunFailedError, OSError) as error:
             self.status = "failed"
@@ -255,6 +261,67 @@ class Session:
                     board.close()
                 self.run.flush()
 
+    def _train(self, done: Callable[[TrainState], bool]) -> Iterator[Record]:
+        """The records as they are logged, from before and after every rollback."""
+        while True:
+            try:
+                for record in train(self.state, self.source, until=done):
+                    yield self.complete(record)
+                return
+            except NonFiniteError as error:
+                self._roll_back(error)
+
+    def complete(self, record: Record) -> Record:
+        """A record of the state's step with what the session adds to it."""
+        if self.state.rollbacks:
+            record |= {"rollbacks": self.state.rollbacks, "lr_scale": self.state.lr_scale}
+        every = self.config.audit_every
+        if self.audit is not None and every and self.state.step % every == 0:
+            audited = self.audit(self.state)
+            self._audit_seconds = max(self._audit_seconds, float(str(audited["audit_seconds"])))
+            record |= audited
+        return record
+
+    def _roll_back(self, error: NonFiniteError) -> None:
+        """Return to the last good checkpoint, with a new draw and half the learning rates.
+
+        The checkpoint is written again as it now stands: who resumes from it repeats what follows.
+        A rollback that came to no new checkpoint is followed by one to the checkpoint before: what
+        was saved while the run blew up is whole, but no good.
+
+        Raises:
+            NonFiniteError: It may not, or not again.
+        """
+        state, config, run = self.state, self.config, self.run
+        if config.on_divergence == "stop":
+            raise error
+        if state.rollbacks >= config.max_rollbacks:
+            raise NonFiniteError(error.term, error.step, state.rollbacks) from error
+        rollbacks = state.rollbacks + 1
+        steps = run.regular_steps()  # where a run that never stopped would go back to
+        checkpoint, said = run.latest(steps)
+        older = [step for step in steps if step < checkpoint.step]
+        if checkpoint.step == state.rollback_step and older:
+            checkpoint, more = run.latest(older)
+            said += more
+        run.drop_after(checkpoint.step)
+        said += run.cut_records(checkpoint.step)
+        state.load(checkpoint.tensors, checkpoint.plain)
+        self._remember(checkpoint)
+        state.roll_back(rollbacks)
+        self._save()
+        run.card.setdefault("rollbacks", []).append(
+            {"term": error.term, "at": error.step, "to": state.step, "time": now()}
+        )
+        run.write_card()
+        for line in said:
+            self.tell(line)
+        self.tell(
+            f"`{error.term}` is not finite at step {error.step}; back to step {state.step} with a "
+            f"new draw and {state.lr_scale:g} of the learning rates (rollback {rollbacks} of "
+            f"{config.max_rollbacks})"
+        )
+
     def reserve(self) -> float:
         """Seconds of a bounded command that are kept for pictures, judgement and report."""
         if self.deadline is None:
@@ -262,17 +329,24 @@ class Session:
         return min(0.25 * (self.deadline - self.started), 15.0 + self._audit_seconds)
 
     def finish(self) -> None:
-        """The last checkpoint and the last pictures; :func:`report` comes after it."""
-        if self.state.step not in self.run.steps():
+        """The last checkpoint and the last pictures; :func:`report` comes after it.
+
+        A state that an error or an interrupt left within a step is not saved: the run goes on from
+        the checkpoint before.
+        """
+        if self._whole and self.state.step not in self.run.steps():
             self._save()
+        with self.run.writing():
+            self.picture(last=True)
+            self.draw_plane()
+        if self.status != "failed":
+            self.run.card.pop("reason", None)
         self.run.card |= {"step": self.state.step, "status": self.status}
         if self._stopping.reason:
             self.run.card["stopped_by"] = self._stopping.reason
         if self.audit is not None:
             self.run.card["audit"] |= self._reported(self.audit)
         self.run.write_card()
-        self.picture(last=True)
-        self.draw_plane()
 
     def close(self) -> None:
         """Free the run directory for others."""
@@ -298,14 +372,6 @@ class Session:
     def stopped_by(self) -> str | None:
         """Why a rule ended the run, in words; None where none did."""
         return self._stopping.reason
-
-    def _audited(self) -> Record:
-        assert self.audit is not None
-        record = self.audit(self.state)
-        seconds = record["audit_seconds"]
-        assert isinstance(seconds, float)
-        self._audit_seconds = max(self._audit_seconds, seconds)
-        return record
 
     def _reported(self, audit: Audit) -> dict[str, Any]:
         """The last state and the best checkpoint, on held-out data that no audit has seen."""
@@ -373,8 +439,33 @@ class Session:
 
     # -- within ----------------------------------------------------------------------------------
 
-    def _save(self, *, best: bool = False) -> None:
-        plain = {**self.state.plain(), "best": self._best}
+    def _begin(self) -> None:
+        """Checkpoint 0 and the first pictures."""
+        if not self.run.steps():
+            self._save()
+        with self.run.writing():
+            self._picture_real()
+            self.picture()
+
+    def _remember(self, checkpoint: Checkpoint) -> None:
+        """Take up what a checkpoint says of those before it, and what the records say."""
+        self._best = checkpoint.plain.get("best", float("inf"))
+        self._best_step = checkpoint.plain.get("best_step")
+        self.run.mark_best(self._best_step if self._best_step in self.run.steps() else None)
+        if self.audit is not None:
+            self.audit.load(under(checkpoint.tensors, "audit"), checkpoint.plain.get("audit"))
+        self._stopping = Stopping(self._stopping.rule, self._stopping.patience)
+        extended = [r["step"] for r in self.run.card["resumptions"] if r.get("extended")]
+        for record in self.run.records():
+            self._stopping.see(record)
+            if record["step"] in extended:
+                self._stopping.renew()
+
+    def _save(self, excess: float | None = None) -> None:
+        best = excess is not None and excess < self._best
+        if excess is not None and best:
+            self._best, self._best_step = excess, self.state.step
+        plain = {**self.state.plain(), "best": self._best, "best_step": self._best_step}
         tensors = self.state.tensors()
         if self.audit is not None:
             plain["audit"] = self.audit.plain()
@@ -441,7 +532,7 @@ def plan_audits(
     length = min(length, math.inf if config.seconds is None else config.seconds)
     if _AUDIT_SHARE * length < _AUDIT_LEAST:
         return None, 0
-    audit = _audit(config, training, heldout)
+    audit = make_audit(config, training, heldout)
     if audit is None:
         return None, 0
     before = deepcopy((audit.tensors(), audit.plain()))
@@ -455,7 +546,7 @@ def plan_audits(
     return audit, every
 
 
-def _audit(config: Config, training: Source, heldout: Source) -> Audit | None:
+def make_audit(config: Config, training: Source, heldout: Source) -> Audit | None:
     """The audit of a run; None where it has none, or too few samples are held out for one."""
     if config.audit_every == 0:
         return None
@@ -469,9 +560,8 @@ def _stopping(
     config: Config,
     audit: Audit | None,
     recorded: Callable[[], list[str]],
-    run: Run | None = None,
 ) -> Stopping:
-    """What may end the run early; for one that goes on, with what its records say so far.
+    """What may end the run early.
 
     Raises:
         UserError: A rule that cannot be read, or that asks for what the run does not record.
@@ -490,13 +580,7 @@ def _stopping(
         terms = audit.terms(critic=critic, clipped=clipped) if audit else []
         if rule.name not in terms:
             require_known(rule, [*terms, *recorded()])
-    extended = [] if run is None else [r["step"] for r in run.card["resumptions"] if r["extended"]]
-    stopping = Stopping(rule, config.patience)
-    for record in [] if run is None else run.records():
-        stopping.see(record)
-        if record["step"] in extended:
-            stopping.renew()
-    return stopping
+    return Stopping(rule, config.patience)
 
 
 def report(runs: Sequence[Run], place: Path | None = None) -> Path:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from wgan.data import DataOptions, Source, array_files, open_source
+from wgan.data.arrays import Mapped
 from wgan.errors import MissingExtraError, UserError
 
 ROWS = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
@@ -34,7 +35,7 @@ def test_npy_is_mapped_and_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("wgan.data.arrays.IN_MEMORY_BYTES", 0)
     source = open_source(tmp_path / "a.npy")
     assert source.name == "a"
-    assert isinstance(source._rows, np.memmap)  # type: ignore[attr-defined]
+    assert isinstance(source._rows, Mapped)  # type: ignore[attr-defined]
     np.testing.assert_allclose(own(source), ROWS, rtol=1e-5, atol=1e-6)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from wgan.data import Codec, DataOptions, Source, open_source, tables, write_table
+from wgan.data.arrays import Mapped
 from wgan.errors import MissingExtraError, UserError
 
 COLUMNS = {
@@ -191,7 +192,7 @@ def test_parquet_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     seen: list[tuple[int, int]] = []
     for _ in range(2):
         mapped = open_source(path, options, progress=lambda *done: seen.append(done))
-        assert isinstance(mapped._rows, np.memmap)  # type: ignore[attr-defined]
+        assert isinstance(mapped._rows, Mapped)  # type: ignore[attr-defined]
         assert mapped.fingerprint == whole.fingerprint
         indices = torch.tensor([999, 0, 512, 512])
         for ours, theirs in zip(mapped.batch(indices), whole.batch(indices), strict=True):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from types import FrameType
 
 STARTED = time.monotonic()
 """When this process began, near enough: what `--seconds` counts from."""
@@ -16,6 +18,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 1: a run that failed. 2: a user's mistake, said in one line. 130, 143: stopped by
     Ctrl-C or SIGTERM, resumably.
     """
+    if arguments is None:  # a process of its own
+        signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
+    except _Terminated:
+        return _complain("stopped", 143)
+    except KeyboardInterrupt:
+        return _complain("stopped", 130)
+
+
+def _run(arguments: list[str]) -> int:
     from cyclopts import CycloptsError
 
     from wgan.cli.app import app
@@ -23,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         status = app(
-            sys.argv[1:] if arguments is None else list(arguments),
+            arguments,
             print_error=False,
             exit_on_error=False,
             result_action="return_value",
@@ -38,12 +51,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:  # a full or read-only disk, where nothing nearer has said so
-        return _complain(f"{error.strerror}: {error.filename}", 1)
-    except KeyboardInterrupt:
-        return _complain("stopped", 130)
+        return _complain(f"{error.strerror}: {error.filename}" if error.filename else str(error), 1)
     return status if isinstance(status, int) else 0
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, while there is nothing to finish."""
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
 def _complain(message: str, status: int) -> int:
-    print(f"wgan: {message}", file=sys.stderr)
+    # what a stranger's file is called must not move the cursor, nor take more than a line
+    shown = "".join(c if c.isprintable() else " " for c in message)
+    print(f"wgan: {shown}", file=sys.stderr)
     return status

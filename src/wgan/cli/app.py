@@ -17,6 +17,7 @@ from wgan.cli.report import report
 from wgan.cli.resume import resume
 from wgan.cli.sample import sample
 from wgan.cli.train import train
+from wgan.cli.verify import verify
 
 _WELCOME = """\
 wgan trains, judges and uses Wasserstein GANs and their relatives.
@@ -37,6 +38,7 @@ app = App(
     default_parameter=Parameter(show_default=False),
     group_parameters=Group("Options", sort_key=1),
     help_format="markdown",
+    suppress_keyboard_interrupt=False,  # `main` says that it stopped
 )
 for command in (
     train,
@@ -46,6 +48,7 @@ for command in (
     distance,
     compare,
     report,
+    verify,
     recipes,
     data,
     bench_recipes,

@@ -53,10 +53,11 @@ def resume(
     session = reopen(run, steps, seconds, allow=allow, started=STARTED)
     for line in session.said:
         print(f"wgan: {line}", file=sys.stderr)
-    if session.config.steps is not None and session.state.step >= session.config.steps:
+    done = session.config.steps is not None and session.state.step >= session.config.steps
+    if done and finished(directory):
         session.close()
         print(f"{run} is at step {session.state.step:,} already; give more --steps to extend it")
         return 0
-    if not (quiet or json):
+    if not (quiet or json or done):
         print(f"going on from step {session.state.step:,} of {run}", file=sys.stderr)
     return train_session(session, judge=judge, quiet=quiet or json, json=json, flags=flags)

@@ -7,7 +7,7 @@ import json as json_format
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -50,6 +50,8 @@ def train(
     plugin: Plugins = None,
     checkpoint_every: int | None = None,
     sample_every: int | None = None,
+    on_divergence: Annotated[Literal["stop", "rollback"] | None, Parameter()] = None,
+    max_rollbacks: int | None = None,
     data_flags: DataFlags = _DEFAULT_DATA,
     method_flags: MethodFlags = _DEFAULT_METHOD,
     network_flags: NetworkFlags = _DEFAULT_NETWORKS,
@@ -77,6 +79,9 @@ def train(
         plugin: A Python file of yours that registers parts; it is executed. Repeatable.
         checkpoint_every: Steps between checkpoints.
         sample_every: Steps between sample sheets.
+        on_divergence: When a loss or gradient is not finite: stop, or rollback to the last good
+            checkpoint with a new draw and half the learning rates [stop].
+        max_rollbacks: How often at most [3].
         judge: Samples judged against the data at the end; 0 for none [at most 2,000].
         quiet: Show nothing while training.
         json: Print the result as JSON.
@@ -96,6 +101,8 @@ def train(
         device=device,
         checkpoint_every=checkpoint_every,
         sample_every=sample_every,
+        on_divergence=on_divergence,
+        max_rollbacks=max_rollbacks,
     )
     name = data or given.pop("data", None) or "digits"
     given.pop("data", None)
@@ -129,6 +136,7 @@ def train_session(
     from wgan.session import report
 
     config, first = session.config, session.state.step
+    session.tell = _complain
     began = time.monotonic()
     with contextlib.closing(session), Stopper() as stopper:
         with Progress(
@@ -206,6 +214,10 @@ def audited(session: Session) -> str | None:
                 f"of {found['floor']:.4g}, on {2 * found['size']:,} more that chose nothing"
             )
     return "\n  ".join(lines)
+
+
+def _complain(line: str) -> None:
+    _say(f"wgan: {line}")
 
 
 def _say(line: str) -> None:

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wgan.data.arrays import IN_MEMORY_BYTES, Rows
+from wgan.data.arrays import IN_MEMORY_BYTES, Rows, Steady
 from wgan.data.cache import Meta, decoded_once
 from wgan.data.options import DataOptions, Progress
 from wgan.errors import MissingExtraError, UnknownNameError, UserError
+from wgan.files import BOMB_RATIO, npy_header, npz_arrays, npz_headers, refuse_excess
 
 COPY_BYTES = 2**26
 
@@ -32,16 +33,15 @@ class Opened(NamedTuple):
 def open_npy(path: Path) -> Rows:
     """A `.npy` file, memory-mapped."""
     with _readable(path, "an array file"):
+        with path.open("rb") as file:
+            npy_header(file, path.stat().st_size)
         return np.lib.format.open_memmap(path, mode="r")
 
 
 def open_npz(path: Path, options: DataOptions) -> Opened:
     """One array of an `.npz` file; what is compressed is held in memory."""
-    with _readable(path, "an .npz file"), zipfile.ZipFile(path) as archive:
-        headers = {}
-        for member in archive.infolist():
-            if member.filename.endswith(".npy"):
-                headers[member.filename.removesuffix(".npy")] = _npy_header(archive, member)
+    with _readable(path, "an .npz file"):
+        headers = npz_headers(path)
         usable = {
             name: shape
             for name, (shape, dtype) in headers.items()
@@ -50,26 +50,8 @@ def open_npz(path: Path, options: DataOptions) -> Opened:
         if options.key in headers and options.key not in usable:
             raise UserError(f"array `{options.key}` of {path} holds {headers[options.key][1]}")
         key = _choose(path, usable, options)
-        with np.load(path, allow_pickle=False) as arrays:
-            return Opened(arrays[key], {name: arrays[name] for name in options.condition or ()})
-
-
-def _npy_header(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo
-) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read is None:  # version 3 is for structured arrays, which are of no use here
-            return (), np.dtype(np.void)
-        shape, _, dtype = read(file)
-        # numpy makes room for what the header promises: it must not promise more than there is.
-        if not dtype.hasobject and math.prod(shape) * dtype.itemsize > member.file_size:
-            raise ValueError(f"array `{member.filename}` is cut short")
-    return shape, dtype
+        arrays = npz_arrays(path, [key, *(options.condition or ())])
+        return Opened(arrays.pop(key), arrays)
 
 
 _IDX_DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -98,9 +80,15 @@ def open_idx(path: Path) -> Rows:
                 raise ValueError("it is cut short")
             dtype = np.dtype(_IDX_DTYPES[magic[2]])
             shape = tuple(int(n) for n in np.frombuffer(axes, dtype=">u4"))
-            if path.suffix.lower() != ".gz":
-                return np.memmap(path, dtype, mode="r", offset=4 + len(axes), shape=shape)
             promised = math.prod(shape) * dtype.itemsize
+            stored = path.stat().st_size
+            packed = path.suffix.lower() == ".gz"
+            least = (stored - 4 - len(axes)) if not packed else BOMB_RATIO * stored
+            if promised > least:
+                raise ValueError(f"it promises {promised} bytes of data, and has {stored} in all")
+            if not packed:
+                return np.memmap(path, dtype, mode="r", offset=4 + len(axes), shape=shape)
+            refuse_excess(promised, stored)
             content = file.read(promised + 1)
             if len(content) != promised:
                 raise ValueError(
@@ -113,12 +101,14 @@ def open_idx(path: Path) -> Rows:
 class _DatasetRows:
     """An HDF5 dataset: any samples in any order, each read once, in the order of the file."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, path: Path) -> None:
         self._dataset = dataset
+        self._file = Steady(path)
         self.shape: tuple[int, ...] = dataset.shape
         self.dtype: np.dtype[Any] = dataset.dtype
 
     def __getitem__(self, key: slice | NDArray[np.int64]) -> NDArray[Any]:
+        self._file.check()
         if isinstance(key, slice):
             read: NDArray[Any] = self._dataset[key]
             return read
@@ -150,13 +140,16 @@ def open_hdf5(path: Path, options: DataOptions, progress: Progress | None = None
         file.visititems(visit)
         key = _choose(path, {name: item.shape for name, item in found.items()}, options)
         dataset = found[key]
+        for name in (key, *(options.condition or ())):
+            _refuse_elsewhere(name, found[name])
+            refuse_excess(found[name].nbytes, found[name].id.get_storage_size(), f"`{name}`")
         conditions = {name: found[name][...] for name in options.condition or ()}
         if dataset.nbytes <= IN_MEMORY_BYTES:
             rows = dataset[...]
             file.close()
             return Opened(rows, conditions)
     if dataset.chunks is None:
-        return Opened(_DatasetRows(dataset), conditions)
+        return Opened(_DatasetRows(dataset, path), conditions)
 
     def build(_: Meta) -> Iterator[NDArray[Any]]:
         with _readable(path, "an HDF5 file"):
@@ -174,6 +167,12 @@ def open_hdf5(path: Path, options: DataOptions, progress: Progress | None = None
     copied, _ = decoded_once(options.cache_folder, "hdf5", settings, build)
     assert copied is not None
     return Opened(copied, conditions)
+
+
+def _refuse_elsewhere(name: str, dataset: Any) -> None:
+    """A dataset may say that its numbers lie in any other file of this machine."""
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"`{name}` takes its numbers from other files; copy them into this one")
 
 
 def _choose(path: Path, arrays: Mapping[str, tuple[int, ...]], options: DataOptions) -> str:
@@ -195,7 +194,7 @@ def _choose(path: Path, arrays: Mapping[str, tuple[int, ...]], options: DataOpti
     raise UserError(f"{path} holds {len(left)} arrays; choose one with `key`: {listed}")
 
 
-_DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError)
+_DAMAGE = (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, MemoryError)
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
@@ -37,6 +39,56 @@ class Rows(Protocol):
     def __getitem__(self, key: Any, /) -> NDArray[Any]: ...
 
 
+class FileChangedError(OSError):
+    """A file was written to while samples were read from it."""
+
+
+class Steady:
+    """A file that must stay as it is while it is read from.
+
+    A file that is replaced or removed goes on being read as it was. One that is written to would
+    change the samples under a run's feet, and one that is cut short would end the process: a
+    memory map has no other way to say so.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        self._state = self._now()
+
+    def _now(self) -> tuple[int, int]:
+        state = os.fstat(self._file)
+        return state.st_size, state.st_mtime_ns
+
+    def check(self) -> None:
+        """Raise `FileChangedError` if it has been written to."""
+        if self._now() != self._state:
+            raise FileChangedError(f"{os.fspath(self._path)} was changed while it was in use")
+
+
+class Mapped:
+    """A memory-mapped array whose file must not change; what is read of it is a copy."""
+
+    def __init__(self, array: np.memmap[Any, Any]) -> None:
+        assert array.filename is not None
+        self._file = Steady(array.filename)
+        self._array = array
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype: np.dtype[Any] = array.dtype
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        self._file.check()
+        return np.array(self._array[key])
+
+
+def steady(rows: Rows) -> Rows:
+    """Rows that are checked for a change of their file, where they are mapped read-only."""
+    if isinstance(rows, np.memmap) and rows.mode == "r" and rows.filename is not None:
+        return Mapped(rows)
+    return rows
+
+
 class ArraySource:
     """Samples along the first axis of an array.
 
@@ -55,6 +107,7 @@ class ArraySource:
         self.codec = codec
         self.size: int | None = rows.shape[0]
         self.fingerprint = fingerprint
+        rows = steady(rows)
         self._rows = rows
         self._about = about
         self._encoded: Tensor | None = None
@@ -114,6 +167,7 @@ def from_array(rows: Rows, name: str, where: str, layout: str | None = None) -> 
         raise UserError(f"{where} holds {rows.dtype}, not numbers")
     if len(rows.shape) == 0 or 0 in rows.shape:
         raise UserError(f"{where} has shape {tuple(rows.shape)}: no samples in it")
+    rows = steady(rows)
     reading = read_shape(tuple(rows.shape), layout, where)
     found = scan(rows, where, moments=reading.kind == "rows")
     codec = Codec(

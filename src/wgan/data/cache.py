@@ -1,8 +1,9 @@
 """Rows that are costly to decode, decoded once into a memory-mapped file.
 
-An entry is a folder with `rows.npy` and `meta.json`, written beside its place and renamed when it
-is complete and on the disk: a kill at any time leaves either a whole entry or none. A lock makes a
-second process wait for the first; where the file system knows no locks, both decode, and one wins.
+An entry is a folder with `rows.npy`, `meta.json` and the checksums of both, written beside its
+place and renamed when it is complete and on the disk: a kill at any time leaves either a whole
+entry or none, and one that is damaged is built again. A lock makes a second process wait for the
+first; where the file system knows no locks, both decode, and one wins.
 Entries may be deleted at any time.
 """
 
@@ -16,7 +17,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgan.errors import UserError
+from wgan.files import parse_json, read_whole, refuse_special
 
 Meta = dict[str, Any]
 Build = Callable[[Meta], Iterator[NDArray[Any]]]
@@ -81,10 +83,19 @@ def decoded_once(
 def _open(entry: Path) -> tuple[NDArray[Any], Meta] | None:
     """A whole entry, or None: what is missing or damaged is built again."""
     try:
-        meta = json.loads((entry / "meta.json").read_text())
+        sums = parse_json(read_whole(entry / "checksums.json"))
+        if sums != {name: _digest(entry / name) for name in ("meta.json", "rows.npy")}:
+            return None
+        meta = json.loads((entry / "meta.json").read_bytes())
         return np.load(entry / "rows.npy", mmap_mode="r", allow_pickle=False), meta
     except (OSError, ValueError, EOFError):
         return None
+
+
+def _digest(path: Path) -> str:
+    refuse_special(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(folder: Path, beside: Path, rows: Iterator[NDArray[Any]], meta: Meta) -> bool:
@@ -105,11 +116,17 @@ def _write(folder: Path, beside: Path, rows: Iterator[NDArray[Any]], meta: Meta)
             assert rewritten == start, "numpy leaves room for the number of rows"
             file.flush()
             os.fsync(file.fileno())
-        with (beside / "meta.json").open("w") as text:
-            json.dump(meta, text)
-            text.flush()
-            os.fsync(text.fileno())
+        _write_json(beside / "meta.json", meta)
+        sums = {name: _digest(beside / name) for name in ("meta.json", "rows.npy")}
+        _write_json(beside / "checksums.json", sums)
     return True
+
+
+def _write_json(path: Path, plain: Mapping[str, Any]) -> None:
+    with path.open("w") as text:
+        json.dump(plain, text)
+        text.flush()
+        os.fsync(text.fileno())
 
 
 def _header(like: NDArray[Any], rows: int) -> bytes:

@@ -154,6 +154,8 @@ def _added(name: str, options: DataOptions) -> Source:
 def _open_path(path: Path, options: DataOptions, progress: Progress | None) -> Source:
     name = short_name(path)
     ending = path.name.lower()
+    if not path.is_dir() and not path.is_file():
+        raise UserError(f"{path} is neither a file nor a folder, but a pipe or a device")
     if path.is_dir() or ending.endswith(".zip"):
         options.refuse_others("pictures", "skip_bad")
         from wgan.data.pictures import open_pictures

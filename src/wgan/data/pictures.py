@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import warnings
 import zipfile
@@ -21,12 +22,15 @@ from wgan.data.cache import Meta, decoded_once
 from wgan.data.codec import Codec, Scale
 from wgan.data.options import DataOptions, Progress
 from wgan.errors import UserError
+from wgan.files import refuse_excess, refuse_special
 
 MEMBER_BYTES = 2**28
 """A zip member that declares more than this is no picture to open."""
 
 # Pillow hands EPS to Ghostscript, which runs it as a program; the others it only names.
 _NEVER_OPENED = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
+# What Pillow would log of a damaged file, the reason given for it says.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 _GREY_MODES = {"1", "L", "LA", "La", "I", "F"}
 _AT_ONCE = 256
 
@@ -65,6 +69,7 @@ class FolderAlbum:
         self.stamps = [stamp for _, stamp in found]
 
     def open(self, name: str) -> IO[bytes]:
+        refuse_special(self._path / name)
         return (self._path / name).open("rb")
 
 
@@ -74,7 +79,7 @@ class ZipAlbum:
     def __init__(self, path: Path, extensions: set[str]) -> None:
         try:
             self._archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile, ValueError) as error:
+        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise UserError(f"cannot read {path} as a zip archive: {error}") from error
         self._members: dict[str, zipfile.ZipInfo] = {}
         self.ignored = 0
@@ -93,6 +98,7 @@ class ZipAlbum:
         member = self._members[name]
         if member.file_size > MEMBER_BYTES:
             raise ValueError(f"declares {member.file_size} bytes, more than {MEMBER_BYTES}")
+        refuse_excess(member.file_size, member.compress_size)
         return io.BytesIO(self._archive.read(member))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wgan.data.arrays import IN_MEMORY_BYTES, Moments, fingerprint
+from wgan.data.arrays import IN_MEMORY_BYTES, Moments, fingerprint, steady
 from wgan.data.base import Source, split_finite
 from wgan.data.cache import Meta, decoded_once
 from wgan.data.codec import Codec, Scale
 from wgan.data.options import DataOptions, Progress
 from wgan.errors import MissingExtraError, UnknownNameError, UserError
+from wgan.files import BOMB_BYTES, BOMB_RATIO, TooLargeError, memory_bytes, refuse_excess
 from wgan.types import Batch
 
 Block = NDArray[np.float64]
@@ -53,7 +56,7 @@ class TableSource:
         self.codec = codec
         self.size: int | None = len(rows)
         self.fingerprint = fingerprint
-        self._rows = rows
+        self._rows = steady(rows)
         self._about = about
 
     @property
@@ -117,6 +120,7 @@ def open_table(
         raise UserError(f"no column of {path} is left to learn")
     used = (*columns, *conditions)
     table.refuse_text(used)
+    table.refuse_excess(len(used))
 
     def encode(meta: Meta) -> Iterator[NDArray[np.float32]]:
         moments, digest = _scan(table, used, options.drop_missing)
@@ -175,6 +179,7 @@ class _Table:
         self._parquet: Any = None
         with _readable(path):
             if is_csv(path):
+                _refuse_bomb(path)
                 self._csv = pyarrow.csv.read_csv(path)
                 self.size, schema = self._csv.num_rows, self._csv.schema
             else:
@@ -184,8 +189,13 @@ class _Table:
         if repeated:
             raise UserError(f"{path} has several columns called {', '.join(repeated)}; rename them")
         self.types: dict[str, Any] = dict(zip(schema.names, schema.types, strict=True))
-        if not self.size or not self.types:
+        if self.size < 1 or not self.types:
             raise UserError(f"{path} holds no rows")
+
+    def refuse_excess(self, columns: int) -> None:
+        """Raise `UserError` if so many columns cannot be what the file holds."""
+        with _readable(self.path):
+            refuse_excess(4 * self.size * columns, self.path.stat().st_size)
 
     def refuse_text(self, used: Iterable[str]) -> None:
         """Raise `UserError` if one of these columns does not hold numbers."""
@@ -207,7 +217,10 @@ class _Table:
                 if self._csv is not None
                 else self._parquet.iter_batches(_BATCH_ROWS, columns=list(names))
             )
+            left = self.size
             for batch in batches:
+                if (left := left - batch.num_rows) < 0:
+                    raise ValueError(f"it states {self.size} rows and has more")
                 columns = [batch.column(name).cast(pa.float64(), safe=False) for name in names]
                 yield np.stack([c.to_numpy(zero_copy_only=False) for c in columns], axis=1)
 
@@ -304,6 +317,19 @@ def write_table(path: str | os.PathLike[str], codec: Codec, own: NDArray[Any]) -
     return path
 
 
+def _refuse_bomb(path: Path) -> None:
+    """Raise `TooLargeError` if a packed table does not fit into memory; it is read whole."""
+    stored, most = path.stat().st_size, memory_bytes() // 4  # the parsed columns come on top
+    if path.suffix.lower() != ".gz" or BOMB_RATIO * stored <= BOMB_BYTES:
+        return
+    unpacked = 0
+    with gzip.open(path) as file:
+        while unpacked <= most and (part := file.read(2**20)):
+            unpacked += len(part)
+    if unpacked > most:
+        raise TooLargeError(f"unpacked it has more than {most:,} bytes, a quarter of the memory")
+
+
 def is_csv(path: Path) -> bool:
     """Whether a file is a CSV by its name."""
     return path.name.lower().endswith((".csv", ".csv.gz"))
@@ -330,6 +356,6 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pa.ArrowException, OSError, EOFError, ValueError, KeyError, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"cannot read {path} as a table: {reason}") from error

@@ -24,6 +24,7 @@ from wgan.diagnostics.excess import FEWEST, Excess, Points, Space, Yardstick, ra
 from wgan.diagnostics.heldout import MOST_NUMBERS, HeldOut, Part, read, rows_of
 from wgan.diagnostics.probes import critic_estimate, optimality_gap, slopes_between
 from wgan.diagnostics.watcher import Watcher
+from wgan.errors import UserError
 from wgan.training import TrainState, synthesize
 from wgan.transport import random_directions, sliced_wasserstein
 from wgan.types import Batch, Record
@@ -154,9 +155,17 @@ class Audit:
         """The plain part of it."""
         return self._watcher.plain()
 
-    def load(self, tensors: Mapping[str, Tensor], plain: list[dict[str, Any]]) -> None:
-        """Go on from what :meth:`tensors` and :meth:`plain` gave."""
-        self._watcher.load(tensors, plain)
+    def load(self, tensors: Mapping[str, Tensor], plain: Any) -> None:
+        """Go on from what :meth:`tensors` and :meth:`plain` gave.
+
+        Raises:
+            UserError: They are of another audit, or nobody's.
+        """
+        try:
+            self._watcher.load(tensors, plain)
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(f"the checkpoint does not fit the run's audit: {reason[-1]}") from error
 
     # -- within ----------------------------------------------------------------------------------
 

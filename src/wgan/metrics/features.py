@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wgan.errors import UserError
+from wgan.files import npz_arrays, npz_headers, refuse_special
 from wgan.metrics.classifiers import read_pictures, recognise
 from wgan.transport import as_points
 
+_DAMAGE = (
+    *(OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 _BATCH = 500
 _PCA_SAMPLES = 2000
 # Beyond this many numbers per sample neighbours in the raw space tell little, and slowly.
@@ -151,11 +157,18 @@ def _classifier(
     path: Path, real: NDArray[Any], low: float | None, high: float | None
 ) -> FeatureSpace:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read the weights file {path}: {error}") from None
-    weights = {name: torch.from_numpy(value) for name, value in arrays.items()}
+        refuse_special(path)
+        headers = npz_headers(path)
+        bad = [name for name, (_, dtype) in headers.items() if dtype.kind != "f"]
+        if bad:
+            raise ValueError(f"array `{bad[0]}` holds {headers[bad[0]][1]}, not weights")
+        arrays = npz_arrays(path, list(headers))
+        if bad := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
+            raise ValueError(f"array `{bad[0]}` holds weights that are not finite")
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"cannot read the weights file {path}: {reason}") from None
+    weights = {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()}
     classifier = recognise(weights)
     if classifier is None:
         raise UserError(

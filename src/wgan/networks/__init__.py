@@ -7,14 +7,17 @@ filters throughout and, as published, no batch norm. `autoencoder` (mean absolut
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
-from wgan.errors import UnknownNameError
+from wgan.errors import UnknownNameError, UserError
+from wgan.files import memory_bytes
 from wgan.networks.autoencoder import autoencoder_critic
 from wgan.networks.base import NORMS, CriticNetwork, Generator, NetworkSpec, Shapes
 from wgan.networks.dcgan import dcgan_critic, dcgan_generator
@@ -41,6 +44,8 @@ CRITICS: dict[str, CriticBuilder] = {
     "autoencoder": autoencoder_critic,
     "autoencoder-l2": partial(autoencoder_critic, power=2),
 }
+_OWN = {*GENERATORS, *CRITICS}
+_COPIES = 5  # weights, gradients, two moments, a running average
 
 
 def make_generator(name: str, spec: NetworkSpec, shapes: Shapes, seed: int) -> nn.Module:
@@ -52,9 +57,7 @@ def make_generator(name: str, spec: NetworkSpec, shapes: Shapes, seed: int) -> n
     """
     if name not in GENERATORS:
         raise UnknownNameError("network", name, GENERATORS)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return GENERATORS[name](spec, shapes)
+    return _made(name, lambda: GENERATORS[name](spec, shapes), seed)
 
 
 def make_critic(
@@ -63,9 +66,35 @@ def make_critic(
     """A freshly initialised critic; the same seed gives the same weights. Raises as above."""
     if name not in CRITICS:
         raise UnknownNameError("network", name, CRITICS)
+    return _made(name, lambda: CRITICS[name](spec, shapes, features), seed)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out random initialisation, which has no meaning for shapes alone and takes seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def _made(name: str, build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """The network, once it is known to fit into memory if it is one of our own."""
     with torch.random.fork_rng(devices=[]):
+        if name in _OWN:
+            try:
+                with torch.device("meta"), _Unfilled():
+                    size = sum(p.numel() * p.element_size() for p in build().parameters())
+            except (RuntimeError, OverflowError):  # more than can be counted
+                size = sys.maxsize
+            if _COPIES * size > memory_bytes():
+                raise UserError(
+                    f"network `{name}` is too large to train: with its gradients, averages and "
+                    f"moments it takes {_COPIES * size / 2**30:.3g} GiB, and this machine has "
+                    f"{memory_bytes() / 2**30:.3g}; use a smaller width or latent"
+                )
         torch.manual_seed(seed)
-        return CRITICS[name](spec, shapes, features)
+        return build()
 
 
 __all__ = [

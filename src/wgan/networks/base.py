@@ -14,6 +14,8 @@ from wgan.types import Scores
 
 NORMS = ("none", "layer", "batch")
 
+_DEEPEST = 10_000
+
 
 @dataclass(frozen=True)
 class Shapes:
@@ -58,6 +60,8 @@ class NetworkSpec:
             raise UserError(f"`width` must be >= 1, got {self.width}")
         if self.depth < 1:
             raise UserError(f"`depth` must be >= 1, got {self.depth}")
+        if self.depth > _DEEPEST:
+            raise UserError(f"`depth` must be <= {_DEEPEST:,}, got {self.depth}")
         if self.norm not in NORMS:
             raise UnknownNameError("norm", self.norm, NORMS)
         if not 0 <= self.dropout < 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 from wgan.errors import UserError
@@ -137,10 +136,7 @@ def dcgan_critic(
             layers.append(Dropout(spec.dropout))
         inputs = width
     body = chain([*layers, nn.Flatten()])
-    with torch.no_grad():
-        probe = torch.zeros(2, shapes.shape[0] + shapes.condition, *shapes.shape[1:])
-        hidden = body.eval()(probe).shape[1]
-    body.train()
+    hidden = inputs * math.prod(side >> stages for side in shapes.shape[1:])  # halved by each stage
     critic = CriticNetwork(body, hidden, shapes, features)
     _normal_(critic)
     return critic

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ class TrainState:
             sees the same numbers.
         step: Generator updates made.
         drawn: Real samples drawn.
+        rollbacks: How often the run has diverged and gone back.
+        rollback_step: The step that it last went back to, or None.
     """
 
     method: Method
@@ -44,6 +47,8 @@ class TrainState:
     order: Order
     step: int = 0
     drawn: int = 0
+    rollbacks: int = 0
+    rollback_step: int | None = None
 
     @classmethod
     def create(
@@ -112,6 +117,37 @@ class TrainState:
                 player.look_back(self.method.lookahead_share)
             self.project()
 
+    @property
+    def lr_scale(self) -> float:
+        """What is left of both players' learning rates: half for each rollback."""
+        return 0.5**self.rollbacks
+
+    def roll_back(self, rollbacks: int) -> None:
+        """Go on from here otherwise than before: a new draw, and half the learning rates.
+
+        A function of the seed and of `rollbacks` alone, so that a resumed run repeats it. The real
+        samples come in the same order.
+
+        Args:
+            rollbacks: How many there have been, this one included.
+        """
+        self.rollbacks, self.rollback_step = rollbacks, self.step
+        digest = hashlib.sha256(f"rollback {rollbacks} of seed {self.method.seed}".encode())
+        self.rng.manual_seed(int.from_bytes(digest.digest()[:7], "big"))
+        self._scale_rates()
+        for _, player in self._players():
+            for group in player.optimizer.param_groups:
+                group["lr"] = player.spec.lr
+
+    def _scale_rates(self) -> None:
+        method = self.method
+        for player, own in (
+            (self.generator, method.generator_optimizer),
+            (self.critic, method.critic_optimizer),
+        ):
+            if player is not None:
+                player.spec = replace(own, lr=own.lr * self.lr_scale)
+
     def project(self) -> None:
         """Move the critic's weights back into the set that the constraints allow."""
         if self.critic is not None:
@@ -145,11 +181,26 @@ class TrainState:
         return {
             "step": self.step,
             "drawn": self.drawn,
+            "rollbacks": self.rollbacks,
+            "rollback_step": self.rollback_step,
             "optimizers": {role: player.plain() for role, player in self._players()},
         }
 
     def load(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-        """Continue from what :meth:`tensors` and :meth:`plain` gave, to the bit."""
+        """Continue from what :meth:`tensors` and :meth:`plain` gave, to the bit.
+
+        Raises:
+            UserError: They are of another run, or nobody's.
+        """
+        try:
+            self._load(tensors, plain)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(
+                f"the checkpoint does not fit the run's networks and optimizers: {reason[-1]}"
+            ) from error
+
+    def _load(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
         self.rng.set_state(tensors["rng"].cpu())
         for role, player in self._players():
             player.load(under(tensors, role), plain["optimizers"][role])
@@ -159,7 +210,10 @@ class TrainState:
             name: tensor.to(self.like.device)
             for name, tensor in under(tensors, "objective").items()
         }
-        self.step, self.drawn = plain["step"], plain["drawn"]
+        self.step, self.drawn = int(plain["step"]), int(plain["drawn"])
+        self.rollbacks = int(plain.get("rollbacks", 0))
+        self.rollback_step = plain.get("rollback_step")
+        self._scale_rates()
 
     def _players(self) -> Iterator[tuple[str, Player]]:
         yield "generator", self.generator
