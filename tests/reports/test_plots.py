@@ -180,3 +180,16 @@ def test_an_inline_picture_refers_to_nothing_outside_it(plane: Plane) -> None:
 
 def test_the_same_figure_gives_the_same_picture(plane: Plane) -> None:
     assert svg(plane_plot(plane), "x") == svg(plane_plot(plane), "x")
+
+
+def test_a_band_is_in_sight() -> None:
+    steps = np.arange(1, 6)
+    curve, below, above = (Curve(steps, np.full(5, level)) for level in (0.1, -0.4, 0.6))
+    figure = over_steps({"a": curve}, "excess", zero=True, marks=True, bands={"a": (below, above)})
+    (axes,) = figure.axes
+    low, high = axes.get_ylim()
+    assert low <= -0.4
+    assert high >= 0.6
+    (band,) = axes.collections
+    drawn = band.get_paths()[0].vertices[:, 1]
+    assert (drawn.min(), drawn.max()) == (-0.4, 0.6)

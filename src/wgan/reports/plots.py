@@ -156,10 +156,11 @@ def over_steps(
         named = literal(name) if many else f"median of {curve.window}"
         axes.plot(median.steps, median.values, **style, lw=1.8, label=named)
     axes.set(xlabel="step", ylabel=label)
-    _scale(axes, list(drawn.values()), log=log, floor=floor)
+    spanned = [*drawn.values(), *(end for pair in (bands or {}).values() for end in pair)]
+    _scale(axes, [curve for curve in spanned if len(curve)], log=log, floor=floor)
     if zero and drawn:
         low, high = axes.get_ylim()
-        if low < 0 and min(float(curve.values.min()) for curve in drawn.values()) >= 0:
+        if low < 0 and min(float(curve.values.min()) for curve in spanned) >= 0:
             axes.set_ylim(bottom=0)
         elif low < 0 < high:
             axes.axhline(0, color=MUTED, lw=0.8)
