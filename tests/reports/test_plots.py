@@ -191,5 +191,5 @@ def test_a_band_is_in_sight() -> None:
     assert low <= -0.4
     assert high >= 0.6
     (band,) = axes.collections
-    drawn = band.get_paths()[0].vertices[:, 1]
+    drawn = np.asarray(band.get_paths()[0].vertices)[:, 1]
     assert (drawn.min(), drawn.max()) == (-0.4, 0.6)
