@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from wgan.api import compare, distance, iterate, load, resume, train
     from wgan.bounds import Certificate, Distance, certify
+    from wgan.checkup import doctor
     from wgan.constraints import Constraint
     from wgan.data import Source, Synthetic
     from wgan.errors import NonFiniteError, RunFailedError, UserError
@@ -31,6 +32,7 @@ _HOMES = {
     "wgan.bounds": ("Certificate", "Distance", "certify"),
     "wgan.constraints": ("Constraint",),
     "wgan.data": ("Source", "Synthetic"),
+    "wgan.checkup": ("doctor",),
     "wgan.errors": ("NonFiniteError", "RunFailedError", "UserError"),
     "wgan.integrity": ("Verification", "verify"),
     "wgan.networks": ("CriticNetwork", "Generator", "NetworkSpec", "Shapes"),
@@ -56,6 +58,7 @@ __all__ = [  # noqa: RUF022 - in the order of _HOMES
     "Constraint",
     "Source",
     "Synthetic",
+    "doctor",
     "NonFiniteError",
     "RunFailedError",
     "UserError",

@@ -11,6 +11,7 @@ from wgan.cli.bench import bench_recipes
 from wgan.cli.benchmark_w1 import benchmark_w1
 from wgan.cli.compare import compare
 from wgan.cli.distance import distance
+from wgan.cli.doctor import doctor
 from wgan.cli.evaluate import evaluate
 from wgan.cli.listing import data, recipes
 from wgan.cli.report import report
@@ -27,6 +28,7 @@ wgan trains, judges and uses Wasserstein GANs and their relatives.
   wgan evaluate RUN                   judge them against the data
   wgan distance A B                   how far apart, and what is certain of it
   wgan compare RUN RUN                which is closer to the data
+  wgan doctor RUN                     what is wrong with it, and what to do
   wgan recipes, wgan data             what there is
   wgan train --help                   every flag, with an example
 """
@@ -47,6 +49,7 @@ for command in (
     evaluate,
     distance,
     compare,
+    doctor,
     report,
     verify,
     recipes,

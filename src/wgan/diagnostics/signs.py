@@ -63,8 +63,8 @@ def trend(values: Series) -> Trend:
 
     ``S = sum_{i<j} sign(v_j - v_i)``; its variance for independent numbers is multiplied by
     ``(1 + r) / (1 - r)``, the loss of independent numbers in first-order red noise. r is the
-    correlation of neighbours in the ranks of the detrended series, plus ``(2 + 4 r) / n`` for what
-    detrending takes off it, and at most 0.98.
+    correlation of neighbours in the ranks of the detrended series where that is significant, plus
+    ``(2 + 4 r) / n`` for what detrending takes off it, and at most 0.98.
 
     Source: Mann 1945; Sen 1968; Hamed and Rao 1998; for the bias Marriott and Pope 1954.
     """
@@ -81,7 +81,7 @@ def trend(values: Series) -> Trend:
     rest = v - line
     ranks = rankdata(rest) - (n + 1) / 2
     r = float(ranks[1:] @ ranks[:-1]) / (float(ranks @ ranks) or 1.0)
-    r = min(max(r + (2 + 4 * r) / n, 0.0), 0.98)
+    r = min(r + (2 + 4 * r) / n, 0.98) if r > 1.96 / math.sqrt(n) else 0.0
     factor = (1 + r) / (1 - r)
     variance = n * (n - 1) * (2 * n + 5) / 18 * factor
     z = (s - math.copysign(1, s)) / math.sqrt(variance) if s else 0.0

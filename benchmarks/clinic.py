@@ -1,0 +1,271 @@
+"""Runs made sick on purpose, one disease each, and healthy ones: what the doctor is tested on.
+
+    python -m benchmarks.clinic --out clinic [--half rules|score] [--cases NAME,...] [--jobs 1]
+
+The rules were written with the cases of the half `rules` in sight. The score is that of the half
+`score`: other recipes, data and severities. A case that has its run is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import wgan
+from wgan.data import open_source
+from wgan.errors import RunFailedError
+
+HEALTHY = "healthy"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of the clinic.
+
+    Attributes:
+        name: Of the run's folder.
+        disease: The finding that it should have, or `HEALTHY`.
+        half: rules or score.
+        data: A name, or what makes an array.
+        settings: Of `wgan.train`.
+        networks: What makes networks of its own, by role.
+    """
+
+    name: str
+    disease: str
+    half: str
+    data: str | Callable[[], Any]
+    settings: Mapping[str, Any]
+    networks: Mapping[str, Callable[[], nn.Module]] = field(default_factory=dict)
+
+
+def table(columns: int, n: int = 3000) -> np.ndarray[Any, Any]:
+    """A correlated table of normal numbers."""
+    rng = np.random.default_rng(0)
+    values: np.ndarray[Any, Any] = rng.normal(size=(n, columns))
+    mixed: np.ndarray[Any, Any] = values @ rng.normal(size=(columns, columns))
+    return mixed
+
+
+def with_constant() -> np.ndarray[Any, Any]:
+    values = table(6)
+    values[:, 3] = 7.0
+    return values
+
+
+def with_constants_in_pictures() -> np.ndarray[Any, Any]:
+    pictures = open_source("digits").batch(torch.arange(1797)).values.flatten(1).numpy().copy()
+    pictures[:, 20:30] = 0.5
+    return pictures
+
+
+def with_duplicates(share: float) -> Callable[[], np.ndarray[Any, Any]]:
+    def make() -> np.ndarray[Any, Any]:
+        values = table(5)
+        count = int(share * len(values))
+        values[:count] = values[np.random.default_rng(1).integers(count, count + 40, size=count)]
+        return np.random.default_rng(2).permutation(values)
+
+    return make
+
+
+def with_outliers(size: float) -> Callable[[], np.ndarray[Any, Any]]:
+    def make() -> np.ndarray[Any, Any]:
+        values = table(4)
+        values[::500, 1] = size * values[:, 1].std()
+        return values
+
+    return make
+
+
+def few(n: int) -> Callable[[], np.ndarray[Any, Any]]:
+    return lambda: open_source("digits").batch(torch.arange(n)).values.numpy()
+
+
+class Dead(nn.Module):
+    """A generator most of whose units never fire."""
+
+    def __init__(self, latent: int, share: float) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(latent, 64), nn.Linear(64, 64)
+        self.last = nn.Linear(64, 2)
+        with torch.no_grad():
+            for layer in (self.first, self.second):
+                layer.bias[: int(share * 64)] = -50.0
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.last(self.second(self.first(latent).relu()).relu())
+        return out
+
+
+def deep(depth: int, gain: float) -> Callable[[], nn.Module]:
+    """A critic whose gradients shrink or grow with depth, by the scale of its first weights."""
+
+    def make() -> nn.Module:
+        torch.manual_seed(0)
+        layers: list[nn.Module] = []
+        inputs = 2
+        for _ in range(depth):
+            layers += [nn.Linear(inputs, 64), nn.Tanh() if gain < 1 else nn.ReLU()]
+            inputs = 64
+        network = nn.Sequential(*layers, nn.Linear(inputs, 1))
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(gain)
+        return network
+
+    return make
+
+
+STEPS = 1200
+_CHEAP = {"steps": STEPS, "audit_every": 200, "checkpoint_every": 400, "sample_every": 10_000}
+
+
+def _case(
+    name: str,
+    disease: str,
+    half: str,
+    data: str | Callable[[], Any] = "gaussians8",
+    *,
+    networks: Mapping[str, Callable[[], nn.Module]] | None = None,
+    **settings: Any,
+) -> Case:
+    return Case(name, disease, half, data, {**_CHEAP, **settings}, networks or {})
+
+
+def _clip(bound: float) -> dict[str, Any]:
+    return {"weight-clipping": {"bound": bound}}
+
+
+def _penalty(weight: float) -> dict[str, Any]:
+    return {"gradient-penalty": {"weight": weight}}
+
+
+CASES = (
+    # -- the half that the rules were written on -----------------------------------------------
+    _case("clip-small", "clip-bound-too-small", "rules", recipe="wgan", depth=6,
+          constraints=_clip(0.01)),
+    _case("clip-large", "clip-bound-too-large", "rules", recipe="wgan", constraints=_clip(10.0)),
+    _case("rate-high", "learning-rate-too-high", "rules", recipe="wgan-gp", lr=0.05),
+    _case("rate-low", "learning-rate-too-low", "rules", recipe="wgan-gp", lr=1e-6),
+    _case("critic-slow", "critic-under-trained", "rules", recipe="wgan-gp", n_critic=1,
+          critic_lr=2e-5),
+    _case("saturated", "critic-saturated", "rules", recipe="gan", n_critic=10, critic_lr=2e-3,
+          generator_lr=1e-4),
+    _case("penalty-off", "constraint-not-enforced", "rules", recipe="wgan-gp",
+          constraints=_penalty(1e-5)),
+    _case("penalty-vast", "penalty-dominates", "rules", recipe="wgan-gp",
+          constraints=_penalty(1e5)),
+    _case("flat", "constraint-over-enforced", "rules", recipe="gan-r1",
+          constraints={"r1": {"gamma": 3000.0}}),
+    _case("collapsed", "mode-collapse", "rules", "gaussians25", recipe="gan-ns", lr=5e-3,
+          generator_lr=1e-2),
+    _case("copies", "memorisation", "rules", few(60), recipe="wgan-gp", holdout=0.5,
+          batch_size=30, steps=3000),
+    _case("constant", "constant-column", "rules", with_constant, recipe="wgan-gp"),
+    _case("twice", "duplicate-rows", "rules", with_duplicates(0.6), recipe="wgan-gp"),
+    _case("outliers", "outliers", "rules", with_outliers(300.0), recipe="wgan-gp"),
+    _case("batch-of-two", "batch-too-small", "rules", recipe="wgan-gp", batch_size=2),
+    _case("dead", "dead-units", "rules", recipe="wgan-gp", latent=4,
+          networks={"generator": lambda: Dead(4, 0.85)}),
+    _case("vanishing", "vanishing-gradient", "rules", recipe="wgan-gp",
+          networks={"critic": deep(10, 0.4)}),
+    _case("blows-up", "diverged", "rules", recipe="wgan", optimizer="sgd", lr=5.0,
+          constraints=_clip(1e6)),
+    _case("audited-to-death", "time-lost", "rules", recipe="wgan-gp", audit_every=5, steps=200),
+    _case("momentum", "momentum-harmful", "rules", recipe="wgan", optimizer="adam", beta1=0.97,
+          lr=5e-3),
+    _case("well-rings", HEALTHY, "rules", recipe="wgan-gp", steps=2500),
+    _case("well-clipped", HEALTHY, "rules", recipe="wgan", steps=2500),
+    _case("well-table", HEALTHY, "rules", lambda: table(6), recipe="wgan-lp", steps=2500),
+    _case("well-digits", HEALTHY, "rules", "digits", recipe="wgan-gp", steps=2500),
+    _case("well-spiral", HEALTHY, "rules", "swissroll", recipe="r3gan", steps=2500),
+    # -- the half that scores -------------------------------------------------------------------
+    _case("clip-small-2", "clip-bound-too-small", "score", "swissroll", recipe="wgan", depth=8,
+          constraints=_clip(0.02)),
+    _case("clip-large-2", "clip-bound-too-large", "score", lambda: table(6), recipe="wgan",
+          constraints=_clip(3.0)),
+    _case("rate-high-2", "learning-rate-too-high", "score", lambda: table(6), recipe="wgan-lp",
+          lr=0.03),
+    _case("rate-low-2", "learning-rate-too-low", "score", "digits", recipe="wgan-lp", lr=3e-7),
+    _case("critic-slow-2", "critic-under-trained", "score", lambda: table(6), recipe="wgan-lp",
+          n_critic=1, critic_lr=1e-5),
+    _case("saturated-2", "critic-saturated", "score", "gaussians25", recipe="gan", n_critic=8,
+          critic_lr=3e-3, generator_lr=5e-5),
+    _case("penalty-off-2", "constraint-not-enforced", "score", "swissroll", recipe="wgan-lp",
+          constraints=_penalty(1e-4)),
+    _case("penalty-vast-2", "penalty-dominates", "score", lambda: table(6), recipe="wgan-gp",
+          constraints=_penalty(1e6)),
+    _case("flat-2", "constraint-over-enforced", "score", "gaussians25", recipe="gan-r1",
+          constraints={"r1": {"gamma": 1000.0}}),
+    _case("collapsed-2", "mode-collapse", "score", "gaussians8", recipe="gan-ns", lr=1e-2),
+    _case("copies-2", "memorisation", "score", few(40), recipe="wgan-lp", holdout=0.5,
+          batch_size=20, steps=3000),
+    _case("constant-2", "constant-column", "score", with_constants_in_pictures, recipe="wgan-lp"),
+    _case("twice-2", "duplicate-rows", "score", with_duplicates(0.4), recipe="hinge"),
+    _case("outliers-2", "outliers", "score", with_outliers(100.0), recipe="wgan-lp"),
+    _case("batch-of-two-2", "batch-too-small", "score", "swissroll", recipe="wgan-lp",
+          batch_size=3),
+    _case("dead-2", "dead-units", "score", "swissroll", recipe="hinge", latent=4,
+          networks={"generator": lambda: Dead(4, 0.7)}),
+    _case("vanishing-2", "vanishing-gradient", "score", "swissroll", recipe="wgan-lp",
+          networks={"critic": deep(14, 0.5)}),
+    _case("blows-up-2", "diverged", "score", "swissroll", recipe="hinge", optimizer="sgd",
+          lr=500.0),
+    _case("audited-to-death-2", "time-lost", "score", lambda: table(4), recipe="wgan-lp",
+          audit_every=4, steps=200),
+    _case("momentum-2", "momentum-harmful", "score", "swissroll", recipe="wgan",
+          optimizer="adam", beta1=0.95, lr=8e-3),
+    _case("well-rings-2", HEALTHY, "score", recipe="wgan-lp", steps=2500),
+    _case("well-table-2", HEALTHY, "score", lambda: table(3), recipe="wgan-gp", steps=2500),
+    _case("well-digits-2", HEALTHY, "score", "digits", recipe="wgan-lp", steps=2500),
+    _case("well-spiral-2", HEALTHY, "score", "swissroll", recipe="wgan", steps=2500),
+    _case("well-transport-2", HEALTHY, "score", recipe="sinkhorn", steps=1500),
+)  # fmt: skip
+
+
+def train_case(name: str, out: Path) -> str:
+    """Train one case; what became of it, in a word."""
+    case = next(case for case in CASES if case.name == name)
+    torch.set_num_threads(1)
+    data = case.data if isinstance(case.data, str) else case.data()
+    networks: dict[str, Any] = {role: make() for role, make in case.networks.items()}
+    try:
+        wgan.train(data, out=out / name, **networks, **case.settings)
+    except RunFailedError as error:
+        return f"failed, {error}"
+    return "trained"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("clinic"))
+    parser.add_argument("--half", choices=("rules", "score"))
+    parser.add_argument("--cases")
+    parser.add_argument("--jobs", type=int, default=1)
+    given = parser.parse_args()
+    names = given.cases.split(",") if given.cases else None
+    chosen = [
+        case
+        for case in CASES
+        if (names is None or case.name in names) and given.half in (None, case.half)
+    ]
+    waiting = [case.name for case in chosen if not (given.out / case.name).exists()]
+    with get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
+        started = [(name, pool.apply_async(train_case, (name, given.out))) for name in waiting]
+        for name, result in started:
+            print(f"{name}: {result.get()}", file=sys.stderr, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""Each rule finds its disease in an examination that has it, and not in one that has not."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wgan.diagnostics.examination import DataFacts, Examination, Judged, Layer, Networks
+from wgan.diagnostics.rules import RULES, diagnose
+
+STEPS = 1000
+
+
+def curve(*values: float, n: int = STEPS) -> tuple[Any, Any]:
+    """Numbers spread evenly over the run."""
+    return np.linspace(1, n, len(values)), np.array(values, float)
+
+
+def noisy(start: float, end: float, spread: float = 0.02) -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    line = np.linspace(start, end, STEPS)
+    return np.arange(1.0, STEPS + 1), line * (1 + spread * rng.normal(size=STEPS))
+
+
+NETWORKS = Networks(
+    critic=tuple(Layer(f"{i}.weight", 0.1) for i in range(4)),
+    generator=tuple(Layer(f"{i}.weight", 0.1) for i in range(4)),
+    dead=0.1, critic_cosine=0.5, batch_cosine=0.8, moved=0.4, critic_step=3e-3, generator_step=3e-3,
+)  # fmt: skip
+DATA = DataFacts(1000, (), 6, 0.0, "a", 3.0, 0.0)
+GOOD = {
+    "nn_accuracy": Judged(0.55, 0.5), "recall": Judged(0.95, 0.97), "coverage": Judged(0.9, 0.97),
+    "precision": Judged(0.9, 0.97), "duplicates": Judged(0.01, 0.01), "w1": Judged(0.11, 0.1),
+    "memorisation": Judged(0.5, 0.5, 0.5), "copies": Judged(0.0, 0.0),
+}  # fmt: skip
+HEALTHY = Examination(
+    steps=STEPS,
+    curves={
+        "wasserstein_estimate": noisy(2.0, 0.2), "critic_gradient_norm": noisy(1.0, 0.5),
+        "generator_gradient_norm": noisy(1.0, 0.5), "gradient_penalty": noisy(0.02, 0.02),
+        "slope": noisy(1.0, 1.0), "step_seconds": noisy(0.01, 0.01),
+        "data_seconds": noisy(1e-4, 1e-4), "audit_seconds": curve(0.2, 0.2),
+        "audit.excess": curve(0.5, 0.2, 0.1, 0.05, 0.02, 0.02, 0.01, 0.02, 0.01, 0.02, 0.02, 0.01),
+        "audit.excess_low": curve(0.4, -0.02), "audit.w1_floor": curve(0.1, 0.1),
+        "audit.critic_estimate": curve(2.0, 0.2), "audit.optimality_gap": curve(0.05, 0.01),
+        "audit.slope_median": curve(1.0, 1.0),
+    },
+    estimate="wasserstein_estimate",
+    config={
+        "constraints": {"gradient-penalty": {"weight": 10.0}}, "batch_size": 64, "n_critic": 5,
+        "beta1": 0.5, "generator_lr": 1e-3, "critic_lr": 1e-3, "objective": {},
+    },
+    networks=NETWORKS,
+    data=DATA,
+    judged=GOOD,
+)  # fmt: skip
+FAR = {
+    "audit.excess": curve(*[0.8] * 12), "audit.excess_low": curve(0.7, 0.7),
+}  # fmt: skip
+
+
+def sick(
+    curves: dict[str, Any] | None = None,
+    *,
+    far: bool = True,
+    networks: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    judged: dict[str, Judged] | None = None,
+    without: tuple[str, ...] = (),
+    **fields: Any,
+) -> Examination:
+    kept = {k: v for k, v in HEALTHY.curves.items() if k not in without}
+    return replace(
+        HEALTHY,
+        curves={**kept, **(FAR if far else {}), **(curves or {})},
+        networks=replace(NETWORKS, **(networks or {})),
+        config={**HEALTHY.config, **(config or {})},
+        judged={**GOOD, **(judged or {})},
+        **fields,
+    )
+
+
+CLIP = {"constraints": {"weight-clipping": {"bound": 0.01}}}
+GAN = {"estimate": "js_estimate", "config": {"constraints": {}}}
+CASES: dict[str, Examination] = {
+    "diverged": sick(reason="`critic_loss` is not finite at step 30"),
+    "divergence-ahead": sick(
+        {"critic_gradient_norm": (np.arange(1.0, 1001), 2.0 ** (np.arange(1000) / 40))}
+    ),
+    "constant-column": sick(far=False, data=replace(DATA, constant=("b",))),
+    "duplicate-rows": sick(far=False, data=replace(DATA, duplicates=0.2)),
+    "outliers": sick(far=False, data=replace(DATA, furthest="c", reach=90.0, beyond=0.001)),
+    "learning-rate-too-low": sick(networks={"moved": 0.004}),
+    "learning-rate-too-high": sick(networks={"critic_step": 0.06}),
+    "momentum-harmful": sick(networks={"critic_cosine": -0.2}, config={"beta1": 0.95}),
+    "batch-too-small": sick(config={"batch_size": 2}),
+    "clip-bound-too-small": sick(
+        {"generator_gradient_norm": noisy(1e-6, 1e-6), "clip_share": noisy(0.8, 0.8)}, config=CLIP
+    ),
+    "clip-bound-too-large": sick(
+        {"audit.slope_median": curve(5.0, 900.0), "clip_share": noisy(0.0, 0.0)}, config=CLIP
+    ),
+    "constraint-not-enforced": sick({"audit.slope_median": curve(9.0, 30.0)}),
+    "constraint-over-enforced": sick(
+        {"audit.slope_median": curve(0.01, 0.003), "js_estimate": noisy(0.1, 0.1)},
+        estimate="js_estimate",
+        config={"constraints": {"r1": {"gamma": 1000.0}}},
+    ),
+    "penalty-dominates": sick({"gradient_penalty": noisy(40, 40)}),
+    "critic-saturated": sick(
+        {"js_estimate": noisy(0.68, 0.68, 1e-4)}, estimate="js_estimate",
+        config={"constraints": {}},
+    ),
+    "critic-under-trained": sick({"wasserstein_estimate": noisy(0.5, -0.5)}),
+    "critic-exploited": sick(
+        {"audit.excess": curve(0.3, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)}
+    ),
+    "vanishing-gradient": sick(
+        networks={"critic": tuple(Layer(str(i), 10.0**-i) for i in (8, 6, 4, 1))}
+    ),
+    "exploding-gradient": sick({"critic_gradient_norm": noisy(1e5, 1e5)}),
+    "dead-units": sick(networks={"dead": 0.9}),
+    "mode-collapse": sick(
+        judged={"recall": Judged(0.3, 0.97), "coverage": Judged(0.2, 0.97)}
+    ),
+    "memorisation": sick(
+        far=False, judged={"memorisation": Judged(0.99, 0.5, 1e-9), "copies": Judged(0.5, 0.0)}
+    ),
+    "time-lost": sick({"audit_seconds": curve(4.0, 4.0)}, far=False),
+    "oscillation": sick(
+        {
+            "wasserstein_estimate": (
+                np.arange(1.0, 1001),
+                1 + 0.9 * np.sin(np.arange(1000) / 20)
+                + 0.05 * np.random.default_rng(0).normal(size=1000),
+            )
+        },
+        far=False,
+    ),
+    "still-improving": sick(
+        {
+            "audit.excess": curve(
+                *(np.exp(-np.arange(16) / 9) + 0.05 * np.random.default_rng(1).normal(size=16))
+            )
+        },
+        far=False,
+    ),
+}  # fmt: skip
+
+
+def test_a_healthy_run_has_nothing() -> None:
+    found = diagnose(HEALTHY)
+    assert found.verdict == "healthy"
+    assert [finding.name for finding in found.findings] == ["plateaued"]
+    assert "nothing is wrong" in found.text()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_disease_is_named_first_or_second(name: str) -> None:
+    found = diagnose(CASES[name])
+    names = [finding.name for finding in found.findings]
+    assert name in names[:2], names
+    finding = next(finding for finding in found.findings if finding.name == name)
+    assert 0.4 < finding.confidence <= 1
+    assert finding.evidence
+    assert finding.cause
+    assert finding.advice
+    assert found.verdict == ("improving" if name == "still-improving" else "ill")
+    assert name in found.text()
+    assert found.to_json()["findings"][names.index(name)]["name"] == name
+
+
+def test_every_rule_has_its_case() -> None:
+    assert {rule.name for rule in RULES} == {*CASES, "plateaued"}
+    assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+def test_rules_stand_what_is_missing() -> None:
+    """Records of another tool: a few losses and nothing else."""
+    bare = Examination(steps=3, curves={"critic_loss": curve(1.0, 2.0, 3.0)})
+    assert diagnose(bare).verdict == "healthy"
+    assert diagnose(Examination(steps=0, curves={})).findings == ()
+
+
+def test_black_borders_of_pictures_are_no_constant_column() -> None:
+    borders = replace(DATA, constant=("(0, 0, 0)",), numbers=64, reach=0.0)
+    assert diagnose(replace(HEALTHY, data=borders)).verdict == "healthy"
