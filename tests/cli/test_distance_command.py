@@ -8,6 +8,7 @@ import pytest
 
 import wgan
 from wgan.cli import main
+from wgan.operands import gather
 
 
 @pytest.fixture
@@ -53,6 +54,11 @@ def test_text_explains_and_draws(
         (["--seconds", "0"], "`seconds`"),
         (["-n", "0"], "`n`"),
         (["--plot", "no/where.png"], "no folder"),
+        (["--interval", "bernstein"], "give bounds LO,HI"),
+        (["--interval", "wald"], "bernstein"),
+        (["--paired"], "as many of `a` as of `b`, got 300 and 250"),
+        (["--features", "pca:2"], "fitted to the samples"),
+        (["--features", "mean"], "MODULE:FUNCTION"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -78,6 +84,33 @@ def test_a_run_is_compared_with_the_part_of_its_data_it_has_not_seen(
     assert main(["distance", run, "--seconds", "1"]) == 0
     assert main(["distance", str(tmp_path / "rows.npy")]) == 2
     assert "give B" in capsys.readouterr().err
+
+
+def test_features_by_name_and_pairs(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("def half(v):\n    return v[:, :1] / 2\n")
+    x = np.load(files[0])
+    np.save(tmp_path / "c.npy", x + np.array([1.0, 5.0]))
+    sides = files[0], str(tmp_path / "c.npy")
+    more = ["--seconds", "1", "--json"]
+    assert main(["distance", *sides, "--features", f"{own}:half", *more]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["samples"]["w1"] == pytest.approx(0.5)
+    assert found["unit"] == "the features' units"
+    assert main(["distance", *sides, "--paired", "--interval", "clt", *more]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["population"]["upper"] == pytest.approx(np.sqrt(26))
+    assert found["population"]["upper_method"] == "the coupling given by the pairs"
+
+
+def test_little_time_reads_fewer_large_samples() -> None:
+    x = np.zeros((3_000, 2_000), dtype=np.float32)
+    assert [len(side.samples) for side in gather(x, x)] == [3_000, 3_000]
+    assert [len(side.samples) for side in gather(x, x, seconds=6.0)] == [1_500, 1_500]
+    assert [len(side.samples) for side in gather(x, x, seconds=0.1)] == [1_000, 1_000]
+    assert [len(side.samples) for side in gather(x, x, n=2_000, seconds=0.1)] == [2_000, 2_000]
 
 
 def test_a_feature_space_and_other_metrics() -> None:
