@@ -1,5 +1,6 @@
 """Certified bounds: on a critic's slope, and on W1 between populations."""
 
+from wgan.bounds.attack import empirical_slope
 from wgan.bounds.critics import Anchored, Line, LipschitzCritic, Scaled
 from wgan.bounds.distance import METRICS, Distance, Population, measure
 from wgan.bounds.fitting import Budget
@@ -11,7 +12,7 @@ from wgan.bounds.intervals import (
     population_gap,
     transport_excess,
 )
-from wgan.bounds.lipschitz import Certificate, certify, empirical_slope
+from wgan.bounds.lipschitz import Certificate, certify
 from wgan.bounds.population import (
     FEWEST,
     WAYS,
