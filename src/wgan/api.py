@@ -28,6 +28,8 @@ from wgan.trained import Data, Trained, config_of
 from wgan.transport import Cost
 from wgan.types import Record
 
+_READING = ("size", "key", "layout", "columns", "drop_missing", "skip_bad")
+
 
 def train(
     data: Data,
@@ -159,6 +161,7 @@ def distance(
     critic: str | os.PathLike[str] | Trained | None = None,
     interval: Choice = "auto",
     paired: bool = False,
+    **reading: Any,
 ) -> Distance:
     """What is known of the Wasserstein distance between two data sets, or a run and data.
 
@@ -187,6 +190,8 @@ def distance(
             any size, which needs bounds; ``auto``: that where bounds are known.
         paired: Whether row i of both was drawn jointly (a sample and its reconstruction, say). The
             mean distance within pairs, and an allowance, then bounds W1 from above.
+        **reading: How files and folders are read, as for `train`: `size`, `key`, `layout`,
+            `columns`, `drop_missing`, `skip_bad`. None given: as the run on the other side did.
 
     Raises:
         UserError: Whatever is wrong with the data, or a value out of its range.
@@ -201,7 +206,11 @@ def distance(
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS)
     began = time.monotonic()
-    first, second = gather(a, b, n=n, seed=seed, seconds=seconds)
+    if unknown := reading.keys() - _READING:
+        raise UnknownNameError("argument of distance", min(unknown), _READING)
+    said = any(value is not None for value in reading.values())
+    options = data_options(reading) if said else None
+    first, second = gather(a, b, n=n, seed=seed, seconds=seconds, options=options)
     x, y, unit = first.samples, second.samples, first.unit
     if features is None:
         bounds = bounds or common_bounds(first, second)

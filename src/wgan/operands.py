@@ -60,6 +60,7 @@ def gather(
     n: int | None = None,
     seed: int = 0,
     seconds: float | None = None,
+    options: DataOptions | None = None,
 ) -> tuple[Side, Side]:
     """Samples of both sides, independent of one another.
 
@@ -71,13 +72,17 @@ def gather(
         n: Samples of each; None: what there is, at most `MOST`, and no more than `seconds` allow.
         seed: Of what is drawn.
         seconds: For all that is to be done with them; None: no matter.
+        options: How what is neither a run nor an array is read; None: as the run on the other side
+            was told to, if it was trained on it.
 
     Raises:
         UserError: Whatever is wrong with one of them, or shapes that differ.
     """
     if n is not None and n < 1:
         raise UserError(f"`n` must be >= 1, got {n}")
-    first, second = _opened(a), _opened(b)
+    runs = _run(a), _run(b)
+    first = runs[0] or _opened(a, runs[1], options)
+    second = runs[1] or _opened(b, runs[0], options)
     most = MOST
     if seconds is not None:
         widest = max(_dim(first), _dim(second))
@@ -128,18 +133,27 @@ def _said(operand: Operand, name: str) -> str:
     return str(operand) if isinstance(operand, (str, os.PathLike)) else f"`{name}`"
 
 
-def _opened(operand: Operand) -> Source | Trained | NDArray[Any]:
+def _run(operand: Operand) -> Trained | None:
     if isinstance(operand, Trained):
         return operand
     if isinstance(operand, (str, os.PathLike)) and (Path(operand) / "card.json").is_file():
         from wgan.run import Run
 
         return Trained(Run.open(operand), None, None)
+    return None
+
+
+def _opened(
+    operand: Operand, other: Trained | None, options: DataOptions | None
+) -> Source | NDArray[Any]:
+    assert not isinstance(operand, Trained)
     if isinstance(operand, torch.Tensor):
         operand = operand.detach().cpu().numpy()
     if isinstance(operand, np.ndarray):
         return operand  # as it is: sources refuse what training cannot use, NaN is refused below
-    return open_source(operand, DataOptions())
+    if options is None and other is not None and str(operand) == other.config.data:
+        options = other.config.options
+    return open_source(operand, options or DataOptions())
 
 
 def _taken(

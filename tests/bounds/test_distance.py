@@ -1,6 +1,7 @@
 """Bounds on W1: feasible, covered, equivariant, and refused where nothing can be said."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -183,6 +184,23 @@ def test_a_short_time_takes_fewer_samples_and_says_so() -> None:
     assert f"{found.population.floor_size:,} samples of each" in found.table()
     assert f"{found.context['samples']:,.0f} of each" in found.table()
     assert found.seconds == pytest.approx(time.monotonic() - began, abs=0.5)
+
+
+def test_a_gap_that_chance_may_explain_is_told_from_none() -> None:
+    x, y = normal(0, 100, 2), normal(1, 100, 2) + 2
+    unsure = measure(x, y, seconds=None, steps=20, bounds=(-99, 99))
+    assert unsure.lower == 0
+    assert unsure.estimate is not None
+    assert unsure.estimate > 1
+    assert "the allowance for chance (bernstein, right at any sample size)" in unsure.explain()
+    same = measure(x, x[::-1], seconds=None, steps=20, ways=("cones-up",), seed=1)
+    assert same.population is not None
+    assert (
+        replace(same, population=replace(same.population, lower=0.0, estimate=-0.1))
+        .explain()
+        .count("No critic told the populations apart")
+        == 1
+    )
 
 
 def test_the_time_that_was_spent_counts() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import wgan
 from wgan.cli import main
+from wgan.errors import UserError
 from wgan.operands import gather
 
 
@@ -124,3 +125,22 @@ def test_a_feature_space_and_other_metrics() -> None:
         assert found.samples.upper == pytest.approx(w1)
         assert found.lower is not None
         assert found.lower <= w1
+
+
+def test_tables_are_read_as_told_and_as_the_run_read_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    lines = [f"{u},{v},a\n" for u, v in rng.normal(size=(300, 2))]
+    table, run = tmp_path / "t.csv", str(tmp_path / "run")
+    table.write_text("u,v,word\n" + "".join(lines))
+    assert main(["distance", str(table), str(table), "--seconds", "1"]) == 2
+    assert "--columns u,v" in capsys.readouterr().err
+    more = ["--seconds", "1", "--json"]
+    assert main(["distance", str(table), str(table), "--columns", "v", *more]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"]["w1"] == pytest.approx(0, abs=1e-9)
+    wgan.train(str(table), columns=("u",), recipe="wgan-gp", steps=2, out=run, width=8)
+    assert main(["distance", run, *more]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"]["sizes"] == [1_000, 300]
+    with pytest.raises(UserError, match="column"):
+        wgan.distance(str(table), str(table), colums=("u",))

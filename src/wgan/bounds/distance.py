@@ -56,6 +56,7 @@ _FLOOR = 1_000  # in each half, for the noise floor
 _Found = TypeVar("_Found")
 
 _LOOSE = 0.1  # share of the plug-in value that chance alone may make up
+_FEWER = 20
 _FEW = 150  # samples that the context and the floor are first taken on, to see how long they take
 _SHARES = {"context": 0.15, "floor": 0.1, "samples": 0.3, "anchors": 0.1}  # of the time
 
@@ -188,6 +189,14 @@ class Distance:
                 f" The populations they come from are at least {_number(found.lower)} apart, at "
                 f"{found.level:.0%} confidence ({how}), for a 1-Lipschitz critic ({found.method}) "
                 f"separates them by {_number(found.estimate)} on samples it was not fitted to."
+            )
+        elif found.estimate > 0:
+            certain = "for large samples" if found.interval == "clt" else "at any sample size"
+            said += (
+                f" The best critic ({found.method}) separates the populations by "
+                f"{_number(found.estimate)} on samples it was not fitted to; the allowance for "
+                f"chance ({found.interval}, right {certain}) is larger, so nothing is certain from "
+                "below, which says nothing about how close they are."
             )
         else:
             said += (
@@ -436,9 +445,10 @@ def _fitting(take: Callable[[int], _Found], size: int, seconds: float) -> tuple[
     Its time grows with the size to the power 2.5 (an exact transport's), which a trial scales.
     """
     few = min(size, _FEW)
-    began = time.monotonic()
     if math.isinf(seconds):
         return take(size), 0.0
+    take(min(size, _FEWER))  # imports
+    began = time.monotonic()
     found = take(few)
     took = time.monotonic() - began
     larger = (

@@ -31,6 +31,12 @@ def distance(
     critics: str | None = None,
     critic: Path | None = None,
     plot: Path | None = None,
+    size: int | None = None,
+    key: str | None = None,
+    layout: str | None = None,
+    columns: str | None = None,
+    drop_missing: Annotated[bool | None, Parameter(negative="")] = None,
+    skip_bad: Annotated[bool | None, Parameter(negative="")] = None,
     plugin: Plugins = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
@@ -58,6 +64,12 @@ def distance(
         critics: Kinds to try: maxmin, sorted, cones-up, cones-down, with commas [all].
         critic: A run whose own critic is tried too, divided by its certified constant.
         plot: Where to save a picture of where the mass must move.
+        size: Height and width of pictures: a multiple of 4, from 8 up [64].
+        key: Which array of an .npz or HDF5 file.
+        layout: How to read an array: rows, images, images-last, volumes, volumes-last.
+        columns: Columns of a table, separated by commas.
+        drop_missing: Leave out the rows of a table that miss a value.
+        skip_bad: Leave out pictures that cannot be read.
         plugin: A Python file of yours that registers parts; it is executed. Repeatable.
         json: Print JSON.
     """
@@ -88,6 +100,12 @@ def distance(
         seed=seed,
         critics=kinds,
         critic=critic,
+        size=size,
+        key=key,
+        layout=layout,
+        columns=None if columns is None else tuple(part.strip() for part in columns.split(",")),
+        drop_missing=drop_missing,
+        skip_bad=skip_bad,
     )
     if plot is not None:
         found.plot(plot)
