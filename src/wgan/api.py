@@ -16,18 +16,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from wgan.auto import Departure
-from wgan.bounds import METRICS, WAYS, Distance, measure
+from wgan.bounds import METRICS, WAYS, Choice, Distance, measure
 from wgan.comparison import Comparison, compare_runs
 from wgan.config import data_options, resolve
 from wgan.data import open_source
 from wgan.errors import UnknownNameError, UserError
-from wgan.operands import Operand, common_bounds, critic_of, gather
+from wgan.operands import Operand, common_bounds, critic_of, features_of, gather
 from wgan.plugins import looked_up, recorded_plugins
 from wgan.run import Run, next_path, refuse_existing
 from wgan.session import Session, report
 from wgan.trained import Data, Trained, config_of
 from wgan.transport import Cost
 from wgan.types import Record
+
+_READING = ("size", "key", "layout", "columns", "drop_missing", "skip_bad")
 
 
 def train(
@@ -153,7 +155,7 @@ def distance(
     *,
     n: int | None = None,
     metric: Cost = "euclidean",
-    features: Callable[[NDArray[Any]], Any] | None = None,
+    features: Callable[[NDArray[Any]], Any] | str | None = None,
     bounds: tuple[float, float] | None = None,
     level: float = 0.95,
     seconds: float | None = 60.0,
@@ -161,6 +163,9 @@ def distance(
     seed: int = 0,
     critics: Sequence[str] = WAYS,
     critic: str | os.PathLike[str] | Trained | None = None,
+    interval: Choice = "auto",
+    paired: bool = False,
+    **reading: Any,
 ) -> Distance:
     """What is known of the Wasserstein distance between two data sets, or a run and data.
 
@@ -170,18 +175,27 @@ def distance(
     Args:
         a, b: Arrays ``[n, *shape]``, files, folders, named sources, run directories or runs. A run
             is drawn from afresh, and data that it was trained on gives its held-out part.
-        n: Samples of each; None: what there is, at most 20,000.
+        n: Samples of each; None: what there is, at most 20,000, fewer of large ones where `seconds`
+            are few.
         metric: The ground metric on flat samples: ``euclidean``, ``l1`` or ``linf``.
         features: Applied to the samples ``[n, *shape]`` first, to ``[n, k]``: the distance is then
-            between features, in their units.
+            between features, in their units. A function, ``MODULE:FUNCTION``,
+            ``FILE.py:FUNCTION``, or a known classifier's weights ``FILE.npz``.
         bounds: What every number that can occur is between. None: what the type says, 0 to 255 for
             pictures; else nothing is said from above, and the interval from below is asymptotic.
         level: Confidence of each bound by itself, in (0.5, 1).
-        seconds: Bound on the whole, after the data is read; None: `steps` decides.
+        seconds: Bound on the whole; None: `steps` decides. A short time leaves fewer samples to the
+            context and the noise floor, and wider bounds; what each was taken on is stated.
         steps: Updates for finding critics; with `seconds` None the result depends on `seed` alone.
         seed: Of samples, splits and critics.
         critics: Kinds of critic to try, of ``maxmin``, ``sorted``, ``cones-up``, ``cones-down``.
         critic: A run whose own critic is to be tried too, divided by its certified constant.
+        interval: How to allow for chance: ``clt``, right for large samples; ``bernstein``, right at
+            any size, which needs bounds; ``auto``: that where bounds are known.
+        paired: Whether row i of both was drawn jointly (a sample and its reconstruction, say). The
+            mean distance within pairs, and an allowance, then bounds W1 from above.
+        **reading: How files and folders are read, as for `train`: `size`, `key`, `layout`,
+            `columns`, `drop_missing`, `skip_bad`. None given: as the run on the other side did.
 
     Raises:
         UserError: Whatever is wrong with the data, or a value out of its range.
@@ -195,7 +209,12 @@ def distance(
     """
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS)
-    first, second = gather(a, b, n=n, seed=seed)
+    began = time.monotonic()
+    if unknown := reading.keys() - _READING:
+        raise UnknownNameError("argument of distance", min(unknown), _READING)
+    said = any(value is not None for value in reading.values())
+    options = data_options(reading) if said else None
+    first, second = gather(a, b, n=n, seed=seed, seconds=seconds, options=options)
     x, y, unit = first.samples, second.samples, first.unit
     if features is None:
         bounds = bounds or common_bounds(first, second)
@@ -203,7 +222,7 @@ def distance(
     else:
         if critic is not None:
             raise UserError("give `features` or `critic`: a run's critic does not score features")
-        x, y = np.asarray(features(x)), np.asarray(features(y))
+        x, y = features_of(features, first, second)
         unit, given = "the features' units", []
     return measure(
         x,
@@ -216,6 +235,9 @@ def distance(
         seed=seed,
         ways=critics,
         given=given,
+        interval=interval,
+        paired=paired,
+        spent=time.monotonic() - began,
         unit=unit,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from wgan.data import DataOptions, open_source
 from wgan.data.base import Source
 from wgan.data.codec import Codec
 from wgan.errors import UserError
+from wgan.metrics.features import FeatureSpace, feature_space
 from wgan.trained import Data, Trained
 
 Operand = Data | Trained
@@ -25,6 +27,9 @@ Operand = Data | Trained
 
 MOST = 20_000
 """Samples of each that are taken where there are more and nothing else is asked for."""
+
+_LEAST = 1_000  # however short the time
+_NUMBERS = 500_000  # that can be read and compared in a second
 
 _UNLIMITED = 10_000  # of a run or a synthetic source: each costs a pass or memory
 
@@ -48,7 +53,15 @@ class Side:
     said: tuple[str, ...] = ()
 
 
-def gather(a: Operand, b: Operand, *, n: int | None = None, seed: int = 0) -> tuple[Side, Side]:
+def gather(
+    a: Operand,
+    b: Operand,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    seconds: float | None = None,
+    options: DataOptions | None = None,
+) -> tuple[Side, Side]:
     """Samples of both sides, independent of one another.
 
     A run beside the data that it was trained on is compared with the part it has not seen. Two
@@ -56,18 +69,27 @@ def gather(a: Operand, b: Operand, *, n: int | None = None, seed: int = 0) -> tu
 
     Args:
         a, b: What to compare.
-        n: Samples of each; None: what there is, at most `MOST`.
+        n: Samples of each; None: what there is, at most `MOST`, and no more than `seconds` allow.
         seed: Of what is drawn.
+        seconds: For all that is to be done with them; None: no matter.
+        options: How what is neither a run nor an array is read; None: as the run on the other side
+            was told to, if it was trained on it.
 
     Raises:
         UserError: Whatever is wrong with one of them, or shapes that differ.
     """
     if n is not None and n < 1:
         raise UserError(f"`n` must be >= 1, got {n}")
-    first, second = _opened(a), _opened(b)
+    runs = _run(a), _run(b)
+    first = runs[0] or _opened(a, runs[1], options)
+    second = runs[1] or _opened(b, runs[0], options)
+    most = MOST
+    if seconds is not None:
+        widest = max(_dim(first), _dim(second))
+        most = int(min(MOST, max(_LEAST, _NUMBERS * seconds / widest)))
     sides = (
-        _taken(first, second, n, 2 * seed, _said(a, "a")),
-        _taken(second, first, n, 2 * seed + 1, _said(b, "b")),
+        _taken(first, second, n, most, 2 * seed, _said(a, "a")),
+        _taken(second, first, n, most, 2 * seed + 1, _said(b, "b")),
     )
     shapes = [side.samples.shape[1:] for side in sides]
     if shapes[0] != shapes[1]:
@@ -85,28 +107,60 @@ def common_bounds(a: Side, b: Side) -> tuple[float, float] | None:
     return min(a.bounds[0], b.bounds[0]), max(a.bounds[1], b.bounds[1])
 
 
+def features_of(
+    features: Callable[[NDArray[Any]], Any] | str, a: Side, b: Side
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both sides' features ``[n, k]``, by a function or by what `wgan evaluate --features` names.
+
+    Raises:
+        UserError: A map that is fitted to samples, whose own randomness no bound here allows for;
+            one that is not known, or does not give a finite row for every sample.
+    """
+    if callable(features):
+        space = FeatureSpace("of your own", "", features)
+    elif features.startswith("pca"):
+        raise UserError(
+            f"features {features} are fitted to the samples, and a bound must not depend on how; "
+            "give MODULE:FUNCTION, FILE.py:FUNCTION or a weights file FILE.npz"
+        )
+    else:
+        low, high = common_bounds(a, b) or (None, None)
+        space = feature_space(features, b.samples, low=low, high=high)
+    return space(a.samples), space(b.samples)
+
+
 def _said(operand: Operand, name: str) -> str:
     return str(operand) if isinstance(operand, (str, os.PathLike)) else f"`{name}`"
 
 
-def _opened(operand: Operand) -> Source | Trained | NDArray[Any]:
+def _run(operand: Operand) -> Trained | None:
     if isinstance(operand, Trained):
         return operand
     if isinstance(operand, (str, os.PathLike)) and (Path(operand) / "card.json").is_file():
         from wgan.run import Run
 
         return Trained(Run.open(operand), None, None)
+    return None
+
+
+def _opened(
+    operand: Operand, other: Trained | None, options: DataOptions | None
+) -> Source | NDArray[Any]:
+    assert not isinstance(operand, Trained)
     if isinstance(operand, torch.Tensor):
         operand = operand.detach().cpu().numpy()
     if isinstance(operand, np.ndarray):
         return operand  # as it is: sources refuse what training cannot use, NaN is refused below
-    return open_source(operand, DataOptions())
+    if options is None and other is not None and str(operand) == other.config.data:
+        options = other.config.options
+    return open_source(operand, options or DataOptions())
 
 
 def _taken(
     one: Source | Trained | NDArray[Any],
     other: Source | Trained | NDArray[Any],
     n: int | None,
+    most: int,
     seed: int,
     name: str,
 ) -> Side:
@@ -115,9 +169,9 @@ def _taken(
             raise UserError(f"{name} must hold samples [n, *shape], got a single number")
         bounds = (0.0, 255.0) if one.dtype == np.uint8 else None
         unit = "levels of 0 to 255" if one.dtype == np.uint8 else "the data's units"
-        return Side(name, _spread(one, n or MOST), bounds, unit)
+        return Side(name, _spread(one, n or most), bounds, unit)
     if isinstance(one, Trained):
-        count = n or (_UNLIMITED if not isinstance(other, Source) else _match(other))
+        count = n or min(most, _UNLIMITED if not isinstance(other, Source) else _match(other))
         return Side(name, one.sample(count, seed=seed), *_of_codec(one.codec))
     said: tuple[str, ...] = ()
     if isinstance(other, Trained) and one.fingerprint == other.run.card["data"]["fingerprint"]:
@@ -127,13 +181,19 @@ def _taken(
         else:
             said = (f"{name} is compared in full: the run left out only {held.size} samples",)
     if one.size is None:
-        rows = torch.arange(n or _UNLIMITED) + seed * 10**9
+        rows = torch.arange(n or min(most, _UNLIMITED)) + seed * 10**9
         samples = one.codec.decode(one.batch(rows).values)
     else:
-        rows = _rows(one.size, n or MOST)
+        rows = _rows(one.size, n or most)
         parts = [one.codec.decode(one.batch(part).values) for part in torch.split(rows, 1024)]
         samples = np.concatenate(parts)
     return Side(name, samples, *_of_codec(one.codec), said)
+
+
+def _dim(one: Source | Trained | NDArray[Any]) -> int:
+    """Numbers in a sample."""
+    shape = one.shape[1:] if isinstance(one, np.ndarray) else one.codec.own_shape
+    return max(1, int(np.prod(shape)))
 
 
 def _match(source: Source) -> int:

@@ -8,6 +8,8 @@ import pytest
 
 import wgan
 from wgan.cli import main
+from wgan.errors import UserError
+from wgan.operands import gather
 
 
 @pytest.fixture
@@ -53,6 +55,11 @@ def test_text_explains_and_draws(
         (["--seconds", "0"], "`seconds`"),
         (["-n", "0"], "`n`"),
         (["--plot", "no/where.png"], "no folder"),
+        (["--interval", "bernstein"], "give bounds LO,HI"),
+        (["--interval", "wald"], "bernstein"),
+        (["--paired"], "as many of `a` as of `b`, got 300 and 250"),
+        (["--features", "pca:2"], "fitted to the samples"),
+        (["--features", "mean"], "MODULE:FUNCTION"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -80,6 +87,33 @@ def test_a_run_is_compared_with_the_part_of_its_data_it_has_not_seen(
     assert "give B" in capsys.readouterr().err
 
 
+def test_features_by_name_and_pairs(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("def half(v):\n    return v[:, :1] / 2\n")
+    x = np.load(files[0])
+    np.save(tmp_path / "c.npy", x + np.array([1.0, 5.0]))
+    sides = files[0], str(tmp_path / "c.npy")
+    more = ["--seconds", "1", "--json"]
+    assert main(["distance", *sides, "--features", f"{own}:half", *more]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["samples"]["w1"] == pytest.approx(0.5)
+    assert found["unit"] == "the features' units"
+    assert main(["distance", *sides, "--paired", "--interval", "clt", *more]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["population"]["upper"] == pytest.approx(np.sqrt(26))
+    assert found["population"]["upper_method"] == "the coupling given by the pairs"
+
+
+def test_little_time_reads_fewer_large_samples() -> None:
+    x = np.zeros((3_000, 2_000), dtype=np.float32)
+    assert [len(side.samples) for side in gather(x, x)] == [3_000, 3_000]
+    assert [len(side.samples) for side in gather(x, x, seconds=6.0)] == [1_500, 1_500]
+    assert [len(side.samples) for side in gather(x, x, seconds=0.1)] == [1_000, 1_000]
+    assert [len(side.samples) for side in gather(x, x, n=2_000, seconds=0.1)] == [2_000, 2_000]
+
+
 def test_a_feature_space_and_other_metrics() -> None:
     x = np.random.default_rng(0).normal(size=(100, 2, 2))
     found = wgan.distance(
@@ -91,3 +125,22 @@ def test_a_feature_space_and_other_metrics() -> None:
         assert found.samples.upper == pytest.approx(w1)
         assert found.lower is not None
         assert found.lower <= w1
+
+
+def test_tables_are_read_as_told_and_as_the_run_read_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    lines = [f"{u},{v},a\n" for u, v in rng.normal(size=(300, 2))]
+    table, run = tmp_path / "t.csv", str(tmp_path / "run")
+    table.write_text("u,v,word\n" + "".join(lines))
+    assert main(["distance", str(table), str(table), "--seconds", "1"]) == 2
+    assert "--columns u,v" in capsys.readouterr().err
+    more = ["--seconds", "1", "--json"]
+    assert main(["distance", str(table), str(table), "--columns", "v", *more]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"]["w1"] == pytest.approx(0, abs=1e-9)
+    wgan.train(str(table), columns=("u",), recipe="wgan-gp", steps=2, out=run, width=8)
+    assert main(["distance", run, *more]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"]["sizes"] == [1_000, 300]
+    with pytest.raises(UserError, match="column"):
+        wgan.distance(str(table), str(table), colums=("u",))

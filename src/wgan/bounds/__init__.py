@@ -1,10 +1,18 @@
 """Certified bounds: on a critic's slope, and on W1 between populations."""
 
+from wgan.bounds.attack import empirical_slope
 from wgan.bounds.critics import Anchored, Line, LipschitzCritic, Scaled
 from wgan.bounds.distance import METRICS, Distance, Population, measure
 from wgan.bounds.fitting import Budget
-from wgan.bounds.intervals import Gap, population_gap, transport_excess
-from wgan.bounds.lipschitz import Certificate, certify, empirical_slope
+from wgan.bounds.intervals import (
+    CHOICES,
+    Choice,
+    Gap,
+    coupling_bound,
+    population_gap,
+    transport_excess,
+)
+from wgan.bounds.lipschitz import Certificate, certify
 from wgan.bounds.population import (
     FEWEST,
     WAYS,
@@ -16,12 +24,14 @@ from wgan.bounds.population import (
 )
 
 __all__ = [
+    "CHOICES",
     "FEWEST",
     "METRICS",
     "WAYS",
     "Anchored",
     "Budget",
     "Certificate",
+    "Choice",
     "Distance",
     "Gap",
     "Line",
@@ -31,6 +41,7 @@ __all__ = [
     "PopulationBound",
     "Scaled",
     "certify",
+    "coupling_bound",
     "empirical_slope",
     "lower_bound",
     "measure",

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,13 +19,16 @@ import torch
 from wgan.bounds.critics import LipschitzCritic, Points
 from wgan.bounds.fitting import Budget
 from wgan.bounds.intervals import (
+    Choice,
     Interval,
+    allowance,
     box_diameter,
     check_level,
+    coupling_bound,
     inside,
     transport_excess,
 )
-from wgan.bounds.population import FEWEST, WAYS, PopulationBound, lower_bound, split
+from wgan.bounds.population import FEWEST, WAYS, lower_bound, split
 from wgan.errors import UnknownNameError, UserError
 from wgan.transport import (
     Cost,
@@ -50,8 +53,12 @@ METRICS: tuple[Cost, ...] = ("euclidean", "l1", "linf")
 
 _CONTEXT = 1_000  # samples of each in the context's matrices
 _FLOOR = 1_000  # in each half, for the noise floor
+_Found = TypeVar("_Found")
+
 _LOOSE = 0.1  # share of the plug-in value that chance alone may make up
-_FINITE = 0.3  # share of the time for the two samples' own distance
+_FEWER = 20
+_FEW = 150  # samples that the context and the floor are first taken on, to see how long they take
+_SHARES = {"context": 0.15, "floor": 0.1, "samples": 0.3, "anchors": 0.1}  # of the time
 
 
 @dataclass(frozen=True)
@@ -61,11 +68,12 @@ class Population:
     Attributes:
         lower: With probability at least `level`, W1 is at least this; 0 says nothing.
         upper: With probability at least `level`, W1 is at most this; None: no diameter is known.
+        upper_method: Where that comes from: the samples' own transport, or a coupling.
         upper_is_loose: Whether chance alone makes up more than a tenth of the samples' W1, so that
-            the upper bound, and the samples' W1 itself, say little.
+            the upper bound, and the samples' W1 itself, say little; not said of a coupling.
         estimate: What the chosen critic separates, without the allowance for chance.
         level: Of each bound by itself.
-        interval: How the lower bound allows for chance.
+        interval: How the lower bound, and a coupling's from above, allow for chance.
         method: The critic that gave it.
         noise_floor: W1 of a sample against another of the same population, at `floor_size` samples;
             the larger of the two populations'.
@@ -76,6 +84,7 @@ class Population:
 
     lower: float
     upper: float | None
+    upper_method: str | None
     upper_is_loose: bool
     estimate: float
     level: float
@@ -170,13 +179,24 @@ class Distance:
             )
         found = self.population
         if found is None:
-            return f"{said} They are too few to say anything of the populations: {FEWEST} of each."
+            return (
+                f"{said} They are too few to say anything of the populations, which takes {FEWEST} "
+                "of each, of pairs twice as many."
+            )
         if found.lower > 0:
             how = "asymptotically" if found.interval == "clt" else "at any sample size"
             said += (
                 f" The populations they come from are at least {_number(found.lower)} apart, at "
                 f"{found.level:.0%} confidence ({how}), for a 1-Lipschitz critic ({found.method}) "
                 f"separates them by {_number(found.estimate)} on samples it was not fitted to."
+            )
+        elif found.estimate > 0:
+            certain = "for large samples" if found.interval == "clt" else "at any sample size"
+            said += (
+                f" The best critic ({found.method}) separates the populations by "
+                f"{_number(found.estimate)} on samples it was not fitted to; the allowance for "
+                f"chance ({found.interval}, right {certain}) is larger, so nothing is certain from "
+                "below, which says nothing about how close they are."
             )
         else:
             said += (
@@ -186,7 +206,10 @@ class Distance:
         if found.upper is None:
             said += " Without known bounds of the data nothing can be said from above."
         else:
-            said += f" They are at most {_number(found.upper)} apart, at the same confidence."
+            said += (
+                f" They are at most {_number(found.upper)} apart, at the same confidence "
+                f"({found.upper_method})."
+            )
         if found.upper_is_loose:
             said += (
                 f" Chance alone puts {_number(found.noise_floor)} between two samples of one of "
@@ -213,7 +236,9 @@ class Distance:
                 (
                     "W1 of the populations, at most",
                     "not known" if found.upper is None else _number(found.upper),
-                    "needs bounds" if found.upper is None else "loose" * found.upper_is_loose,
+                    "needs bounds"
+                    if found.upper is None
+                    else f"{found.upper_method}{', loose' * found.upper_is_loose}",
                 ),
                 (
                     "noise floor of W1",
@@ -235,6 +260,8 @@ class Distance:
             if name in self.context:
                 p_value = self.context.get(f"{name}_p_value")
                 note = "" if p_value is None else f"as large by chance with p = {p_value:.2g}"
+                if name == "sliced_w1":
+                    note = f"this and what follows on {self.context['samples']:,.0f} of each"
                 lines.append((title, _number(self.context[name]), note))
         width = max(len(title) for title, _, _ in lines)
         value = max(len(number) for _, number, _ in lines)
@@ -266,6 +293,9 @@ def measure(
     seed: int = 0,
     ways: Sequence[str] = WAYS,
     given: Sequence[LipschitzCritic] = (),
+    interval: Choice = "auto",
+    paired: bool = False,
+    spent: float = 0.0,
     unit: str = "the data's units",
 ) -> Distance:
     """W1 between two samples and between their populations.
@@ -277,18 +307,26 @@ def measure(
         bounds: ``(low, high)`` that hold for every number that can occur, not only for those seen:
             with them the bounds hold at any sample size and there is one from above.
         level: Of each bound by itself, in (0.5, 1).
-        seconds: Of the whole, > 0; None: `steps` decides.
+        seconds: Of the whole, > 0; None: `steps` decides. A short time leaves fewer samples to the
+            context and the noise floor (each says how many), fewer anchors to cones, and wider
+            bounds to large samples.
         steps: Updates in finding critics, in all; None: `seconds` decides.
         seed: Of splits, weights and draws. With `steps` alone the result is a function of it.
         ways: Kinds of critic to try.
         given: Further 1-Lipschitz critics.
+        interval: How to allow for chance: ``clt``, right for large samples; ``bernstein``, right at
+            any size, which needs bounds; ``auto``: that where there are bounds.
+        paired: Whether row i of both was drawn jointly, n = m. Then the bound from above is that
+            of this coupling, and the one from below takes x from one half of the pairs and y from
+            the other, which are independent.
+        spent: Seconds that reading the samples took, of `seconds`.
         unit: What W1 is measured in.
 
     Raises:
         UserError: Shapes that differ, values that are not finite or out of bounds, a value out of
             its range.
     """
-    began = time.monotonic()
+    began = time.monotonic() - spent
     if metric not in METRICS:
         raise UnknownNameError("metric", metric, METRICS)
     for way in ways:
@@ -318,27 +356,76 @@ def measure(
                     f"{points.min():g} to {points.max():g}; give bounds that always hold"
                 )
 
-    context = _context(x, y, metric, seed)
-    finite = sample_distance(
-        x, y, cost=metric, seconds=None if seconds is None else _FINITE * seconds
+    if paired and len(x) != len(y):
+        raise UserError(f"pairs need as many of `a` as of `b`, got {len(x)} and {len(y)}")
+    spread = allowance(interval, diameter)
+
+    def left() -> float:
+        return math.inf if seconds is None else began + seconds - time.monotonic()
+
+    def share(part: str) -> float:
+        """Of the time, for a part; never more than half of what is left."""
+        return math.inf if seconds is None else max(0.0, min(_SHARES[part] * seconds, left() / 2))
+
+    context, _ = _fitting(
+        lambda size: _context(x, y, metric, seed, size),
+        min(_CONTEXT, max(len(x), len(y))),
+        share("context"),
     )
+    finite = sample_distance(
+        x, y, cost=metric, seconds=None if seconds is None else max(share("samples"), 1e-3)
+    )
+    upper = method = None
+    if paired:
+        upper, method = (
+            coupling_bound(_row_costs(x, y, metric), level=level, spread=spread),
+            "the coupling given by the pairs",
+        )
+    elif diameter is not None:
+        upper = finite.upper + transport_excess(len(x), len(y), diameter, level)
+        method = "the samples' transport"
+    if upper is not None and diameter is not None:
+        upper = min(upper, diameter)
+
+    # One half of the pairs gives its x, the other its y: such are independent.
+    first, second = (x, y) if not paired else (x[::2], y[1::2])
     population = critic = None
-    if min(len(x), len(y)) >= FEWEST:
-        left = None
+    if min(len(first), len(second)) >= FEWEST:
+        size = min(len(first) // 2, len(second) // 2, _FLOOR)
+        (size, floor, at_size), exacts = _fitting(
+            lambda size: _noise(first, second, metric, seed, size), size, share("floor")
+        )
+        parts = split(first, second, seed)
         if seconds is not None:
-            left = max(0.1 * seconds, seconds - (time.monotonic() - began)) * 0.9
+            # Cones start from an exact transport, which no budget of theirs bounds.
+            each = exacts / 3
+            most = size * (share("anchors") / (len(ways) + 2) / max(each, 1e-9)) ** (1 / 2.5)
+            parts = replace(parts, anchors=max(20, min(parts.anchors, int(most))))
         bound = lower_bound(
-            split(x, y, seed),
-            Budget(steps, left),
+            parts,
+            Budget(steps, None if seconds is None else max(0.1, 0.9 * left())),
             cost=metric,
             level=level,
-            spread=diameter,
+            spread=spread,
             seed=seed,
             ways=ways,
             given=given,
         )
         critic = bound.critic
-        population = _population(x, y, finite, bound, diameter, level, metric, seed)
+        population = Population(
+            lower=bound.lower,
+            upper=upper,
+            upper_method=method,
+            upper_is_loose=not paired and floor > _LOOSE * at_size,
+            estimate=bound.gap.estimate,
+            level=level,
+            interval=bound.gap.interval,
+            method=bound.critic.name,
+            noise_floor=floor,
+            at_floor_size=at_size,
+            floor_size=size,
+            critics=bound.chosen,
+        )
     return Distance(
         finite,
         population,
@@ -352,40 +439,37 @@ def measure(
     )
 
 
-def _population(
-    x: Points,
-    y: Points,
-    finite: SampleDistance,
-    bound: PopulationBound,
-    diameter: float | None,
-    level: float,
-    metric: Cost,
-    seed: int,
-) -> Population:
-    upper = None
-    if diameter is not None:
-        upper = finite.upper + transport_excess(len(x), len(y), diameter, level)
-        upper = min(upper, diameter)
-    size, floor, at_size = _noise(x, y, metric, seed)
-    return Population(
-        lower=bound.lower,
-        upper=upper,
-        upper_is_loose=floor > _LOOSE * at_size,
-        estimate=bound.gap.estimate,
-        level=level,
-        interval=bound.gap.interval,
-        method=bound.critic.name,
-        noise_floor=floor,
-        at_floor_size=at_size,
-        floor_size=size,
-        critics=bound.chosen,
+def _fitting(take: Callable[[int], _Found], size: int, seconds: float) -> tuple[_Found, float]:
+    """What `take` gives at the largest size up to `size` that the time allows; and its seconds.
+
+    Its time grows with the size to the power 2.5 (an exact transport's), which a trial scales.
+    """
+    few = min(size, _FEW)
+    if math.isinf(seconds):
+        return take(size), 0.0
+    take(min(size, _FEWER))  # imports
+    began = time.monotonic()
+    found = take(few)
+    took = time.monotonic() - began
+    larger = (
+        min(size, int(few * ((seconds - took) / max(took, 1e-9)) ** 0.4)) if took < seconds else 0
     )
+    if larger > 1.2 * few:
+        began = time.monotonic()
+        found = take(larger)
+        took = time.monotonic() - began
+    return found, took
 
 
-def _noise(x: Points, y: Points, metric: Cost, seed: int) -> tuple[int, float, float]:
-    """Samples in a half, W1 within the wider population, and W1 between both at that size."""
+def _row_costs(x: Points, y: Points, metric: Cost) -> Points:
+    order = {"euclidean": 2.0, "l1": 1.0, "linf": math.inf}[metric]
+    costs: Points = np.linalg.norm(x - y, order, axis=1)
+    return costs
+
+
+def _noise(x: Points, y: Points, metric: Cost, seed: int, size: int) -> tuple[int, float, float]:
+    """The size of a half, W1 within the wider population, and W1 between both at that size."""
     rng = np.random.default_rng(seed)
-    size = min(len(x) // 2, len(y) // 2, _FLOOR)
     halves = []
     for points in (x, y):
         order = rng.permutation(len(points))
@@ -398,10 +482,10 @@ def _noise(x: Points, y: Points, metric: Cost, seed: int) -> tuple[int, float, f
     return size, floor, w1(halves[0][0], halves[1][0])
 
 
-def _context(x: Points, y: Points, metric: Cost, seed: int) -> dict[str, float]:
-    """Other distances, on up to `_CONTEXT` samples of each."""
+def _context(x: Points, y: Points, metric: Cost, seed: int, size: int) -> dict[str, float]:
+    """Other distances, on up to `size` samples of each."""
     rng = np.random.default_rng(seed)
-    x, y = (points[rng.permutation(len(points))[:_CONTEXT]] for points in (x, y))
+    x, y = (points[rng.permutation(len(points))[:size]] for points in (x, y))
     first, second = torch.from_numpy(x), torch.from_numpy(y)
     generator = torch.Generator().manual_seed(seed)
     dim = x.shape[1]

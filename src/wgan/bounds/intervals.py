@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wgan.errors import UserError
+from wgan.errors import UnknownNameError, UserError
 
 Interval = Literal["clt", "bernstein"]
+Choice = Literal["auto", "clt", "bernstein"]
+CHOICES: tuple[Choice, ...] = get_args(Choice)
+"""How to allow for chance: ``auto`` is Bernstein's where bounds of the data are known, else CLT."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,53 @@ def transport_excess(n: int, m: int, diameter: float, level: float) -> float:
     """
     check_level(level)
     return diameter * math.sqrt((1 / n + 1 / m) * math.log(1 / (1 - level)) / 2)
+
+
+def coupling_bound(moved: Any, *, level: float = 0.95, spread: float | None = None) -> float:
+    """An upper confidence bound on W1 from jointly drawn pairs: on ``E |x - y|``.
+
+    Any joint law of P and Q is a plan, so that W1(P, Q) is at most its mean cost. The allowance is
+    Student's without `spread`, else Maurer and Pontil's, as in :func:`population_gap`, at all of
+    alpha: there is one sample.
+
+    Args:
+        moved: ``[n]``, the distance between the two of each pair, n >= 2.
+        level: 1 - alpha, in (0.5, 1).
+        spread: The largest distance there can be; None: not known.
+
+    Raises:
+        UserError: Fewer than two pairs, or a level out of its range.
+    """
+    from scipy.stats import t
+
+    check_level(level)
+    costs = np.asarray(moved, dtype=np.float64)
+    if costs.ndim != 1 or len(costs) < 2:
+        raise UserError(f"a coupling needs at least 2 pairs, got shape {costs.shape}")
+    square = float(costs.var(ddof=1)) / len(costs)
+    if spread is None:
+        width = float(t.ppf(level, len(costs) - 1)) * math.sqrt(square)
+    else:
+        log = math.log(2 / (1 - level))
+        width = math.sqrt(2 * square * log) + 7 * spread * log / (3 * (len(costs) - 1))
+    return float(costs.mean()) + width
+
+
+def allowance(choice: str, spread: float | None) -> float | None:
+    """The `spread` of an interval as chosen: None for CLT.
+
+    Raises:
+        UnknownNameError: No such choice.
+        UserError: Bernstein's without a spread.
+    """
+    if choice not in CHOICES:
+        raise UnknownNameError("interval", choice, CHOICES)
+    if choice == "bernstein" and spread is None:
+        raise UserError(
+            "interval bernstein needs to know how far apart two points can be: give bounds LO,HI "
+            "that every number that can occur is between"
+        )
+    return None if choice == "clt" else spread
 
 
 def check_level(level: float) -> None:

@@ -123,6 +123,51 @@ def exact_from_cost(
     return Plan(primal, primal, dual, phi, psi, source, target, mass, weights)
 
 
+def exact_on_pairs(
+    costs: NDArray[np.float64], keys: NDArray[np.int64], shape: tuple[int, int]
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """The best plan between equal weights that uses some pairs only, by network simplex (POT).
+
+    Args:
+        costs: ``[k]``, of the pairs.
+        keys: ``[k]``, the pairs, ``row * m + column``, each once; a feasible plan must exist.
+        shape: ``(n, m)``.
+
+    Returns:
+        The plan's cost; potentials ``[n]`` and ``[m]``, signed as in :class:`Plan` and feasible on
+        these pairs; and the pairs that carry mass.
+    """
+    import ot
+    from scipy.sparse import coo_matrix
+
+    n, m = shape
+    common = math.lcm(n, m)  # whole numbers, as in `exact_from_cost`
+    scale = float(np.abs(costs).max()) or 1.0
+    # What POT is given as no cost at all it would leave out.
+    table = coo_matrix((costs / scale, np.divmod(keys, m)), shape=shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        flow, log = ot.emd(
+            np.full(n, common / n),
+            np.full(m, common / m),
+            table,
+            numItermax=_ITERATIONS,
+            log=True,
+            center_dual=False,
+        )
+    if log["warning"] is not None:
+        raise RuntimeError(f"transport on {len(keys)} pairs did not finish: {log['warning']}")
+    flow = flow.tocoo()
+    used = flow.data > 0
+    mass, rows, columns = flow.data[used], flow.row[used], flow.col[used]
+    for side, sums in ((rows, common / n), (columns, common / m)):
+        if not np.array_equal(np.bincount(side, mass), np.full(common // int(sums), sums)):
+            raise RuntimeError(f"transport on {len(keys)} pairs gave a plan that is not feasible")
+    order = np.searchsorted(keys, rows.astype(np.int64) * m + columns)
+    value = float(mass @ costs[order]) / common
+    return value, log["u"] * scale, -log["v"] * scale, keys[order]
+
+
 def _weights(weights: Any, n: int, name: str) -> NDArray[np.float64]:
     array: NDArray[np.float64] = np.asarray(weights, dtype=np.float64)
     if array.shape != (n,):
