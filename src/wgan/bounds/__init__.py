@@ -7,6 +7,7 @@ from wgan.bounds.intervals import Gap, population_gap, transport_excess
 from wgan.bounds.lipschitz import Certificate, certify, empirical_slope
 from wgan.bounds.population import (
     FEWEST,
+    LEARNED_CONES,
     WAYS,
     Parts,
     PopulationBound,
@@ -17,6 +18,7 @@ from wgan.bounds.population import (
 
 __all__ = [
     "FEWEST",
+    "LEARNED_CONES",
     "METRICS",
     "WAYS",
     "Anchored",

@@ -25,9 +25,10 @@ FEWEST = 60
 """Samples of each population below which there are too few for three parts."""
 
 _TRAINED, _CHOSEN = 0.6, 0.15  # shares; the rest is measured on
-_TRIAL = 0.08  # of the budget, for each way before the best of them get the rest
-_FINALISTS = 2  # networks start slowly and cones quickly, so that a trial alone does not decide
+_TRIALS = {"networks": 0.12, "cones": 0.05}  # shares of the budget, for each kind to show itself
+_LEAST = 0.05  # of the budget, below which a kind is not tried again
 _ANCHORS = 2_000
+_LEARNED = 256  # cones that move
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +116,9 @@ Way = Callable[[Draw, torch.Generator, Budget], LipschitzCritic]
 WAYS: tuple[str, ...] = ("maxmin", "sorted", "cones-up", "cones-down")
 """The kinds of critic that are fitted, beside the best line."""
 
+LEARNED_CONES = "cones-learned"
+"""A maximum of cones whose places are learned too; fitted only where it is asked for."""
+
 
 def lower_bound(
     parts: Parts,
@@ -139,7 +143,7 @@ def lower_bound(
         level: Of the one-sided bound.
         spread: The most that a critic can differ by, for an interval at every size; None: CLT.
         seed: Of weights and draws.
-        ways: Which of `WAYS` to try.
+        ways: Which of `WAYS` to try, and `LEARNED_CONES`.
         given: Further critics, already 1-Lipschitz, to choose from.
     """
     began = time.monotonic()
@@ -159,19 +163,25 @@ def lower_bound(
         note(f"given {i + 1}: {critic.name}", critic)
     note("line", fit_line(parts.draw, _rng(seed, 0), cost=cost))
     available = _ways(parts, cost, value)
-    trials = {}
+    families: dict[str, dict[str, float]] = {}
     for i, name in enumerate(ways):
-        fitted = available[name](parts.draw, _rng(seed, i + 1), budget.part(_TRIAL))
-        trials[name] = note(name, fitted)
-    finalists = sorted(trials, key=trials.__getitem__, reverse=True)[:_FINALISTS]
+        family = "cones" if name.startswith("cones") else "networks"
+        fitted = available[name](parts.draw, _rng(seed, i + 1), budget.part(_TRIALS[family]))
+        families.setdefault(family, {})[name] = note(name, fitted)
+    # Cones come quickly to what they can reach and networks slowly, so that a network that is ahead
+    # stays so, and one that is not may still overtake.
+    best = {family: max(trials.items(), key=lambda t: t[1]) for family, trials in families.items()}
+    finalists = [name for name, _ in sorted(best.values(), key=lambda t: t[1], reverse=True)]
+    if finalists and finalists[0] in families.get("networks", {}):
+        finalists = finalists[:1]
     for i, name in enumerate(finalists):
-        left = 1 - _TRIAL * len(trials)
+        left = 1 - sum(_TRIALS[family] * len(trials) for family, trials in families.items())
         if budget.seconds is not None:  # there are fixed costs beside the trials' budgets
             left = 1 - (time.monotonic() - began) / budget.seconds
             share = left / (len(finalists) - i)
         else:
             share = left / len(finalists)
-        if share > _TRIAL / 2:
+        if share > _LEAST:
             rng = _rng(seed, len(ways) + 1 + i)
             note(name, available[name](parts.draw, rng, budget.part(share)))
     _, critic = max(noted.values(), key=lambda entry: entry[0])
@@ -182,22 +192,23 @@ def lower_bound(
 
 
 def _ways(parts: Parts, cost: Cost, value: Callable[[LipschitzCritic], float]) -> dict[str, Way]:
-    def network(group: int | None) -> Way:
+    def network(group: int | None, depth: int) -> Way:
         return lambda draw, rng, budget: fit_network(
-            draw, rng, budget, cost=cost, group=group, watch=value
+            draw, rng, budget, cost=cost, group=group, depth=depth, watch=value
         )
 
-    def cones(above: bool) -> Way:
-        anchors = min(_ANCHORS, parts.anchors)
+    def cones(above: bool, most: int = _ANCHORS, moving: bool = False) -> Way:
+        anchors = min(most, parts.anchors)
         return lambda draw, rng, budget: fit_anchored(
-            draw, rng, budget, cost=cost, above=above, anchors=anchors
+            draw, rng, budget, cost=cost, above=above, anchors=anchors, moving=moving
         )
 
     return {
-        "maxmin": network(2),
-        "sorted": network(None),
+        "maxmin": network(2, depth=3),
+        "sorted": network(None, depth=2),  # a full sort says more in one layer
         "cones-up": cones(True),
         "cones-down": cones(False),
+        LEARNED_CONES: cones(True, most=_LEARNED, moving=True),
     }
 
 

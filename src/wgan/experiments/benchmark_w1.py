@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -21,11 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from wgan.bounds import WAYS, Budget, lower_bound, population_gap, unlimited
+from wgan.bounds import LEARNED_CONES, WAYS, Budget, lower_bound, population_gap, unlimited
 from wgan.errors import RunFailedError, UnknownNameError, UserError
 from wgan.experiments.w1_pairs import Pair, benchmark, cones, outside
 
-ESTIMATORS: dict[str, tuple[str, ...]] = {"all": WAYS, "networks": ("maxmin", "sorted")}
+ESTIMATORS: dict[str, tuple[str, ...]] = {
+    "all": WAYS,
+    "networks": ("maxmin", "sorted"),
+    "cones": (LEARNED_CONES,),
+}
 """Kinds of critic that compete, by name."""
 
 _CHOOSE, _MEASURE, _FIGURES = 5_000, 50_000, 4_096
@@ -85,6 +90,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
         interval holds that; ``cos`` and ``l2`` of its gradient on samples of P; ``seconds``.
     """
     pair = open_pair(trial.pair)
+    began = time.process_time()
     # `choose` and `measure` are streams of their own; a trial's seeds do not meet another's.
     parts = unlimited(pair.draw, pair.dim, 1_000 + trial.seed, choose=_CHOOSE, measure=_MEASURE)
     found = lower_bound(
@@ -104,6 +110,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
         "method": found.critic.name,
         "critics": dict(found.chosen),
         "seconds": found.seconds,
+        "cpu_seconds": time.process_time() - began,
     }
     if pair.gradient is not None:
         x, _ = pair.draw(rng, _FIGURES)
