@@ -62,7 +62,7 @@ def _tall(matrix: Tensor) -> Tensor:
 
 def _sign(matrix: Tensor, iterations: int = 5) -> Tensor:
     """``U V'`` of the singular value decomposition ``U S V'``, roughly; 0 of 0."""
-    found = matrix / matrix.norm().clamp(min=1e-30)
+    found: Tensor = matrix / matrix.norm().clamp(min=1e-30)
     if matrix.shape[1] == 1:
         return found
     a, b, c = _QUINTIC
