@@ -31,10 +31,10 @@ def test_a_critic_learns_the_direction_of_a_translation(name: str) -> None:
     assert cos.mean() > (0.2 if name == "mm-r" else 0.6)
 
 
-@pytest.mark.parametrize(("name", "most"), [("clipping", 0.3), ("sn", 1.01), ("sorting", 1.001)])
+@pytest.mark.parametrize(("name", "most"), [("clipping", 0.6), ("sn", 1.01), ("sorting", 1.001)])
 def test_constrained_critics_keep_their_slope(name: str, most: float) -> None:
     pair = translation(2)
-    found = fit_baseline(name, pair.draw, 2, Budget(steps=40), seed=0)
+    found = fit_baseline(name, pair.draw, 2, Budget(steps=300), seed=0)
     x, _ = pair.draw(torch.Generator().manual_seed(5), 500)
     assert 0 < np.linalg.norm(found.gradient(x.numpy()), axis=1).max() <= most
 

@@ -32,7 +32,7 @@ from wgan.layers import GroupSort
 from wgan.transport import Cost, exact, max_sliced_direction, random_directions
 
 _KNOTS = 512
-_LOOKS = 10
+_LOOKS = 5  # at a network, in the second half of its training
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def fit_network(
     depth: int = 3,
     group: int | None = 2,
     batch_size: int = 512,
-    rate: float = 0.02,
+    rate: float = 0.05,
     watch: Callable[[LipschitzCritic], float] | None = None,
 ) -> Scaled:
     """An orthogonal network trained on the dual, in the data's own centre and spread.
@@ -223,9 +223,9 @@ def fit_network(
         width, depth, group: See :func:`orthogonal_network`.
         batch_size: Samples of each population in an update.
         rate: Of the weights, in radians an update (:class:`wgan.bounds.stiefel.StiefelMomentum`);
-            the biases take Adam's at a third of it. Both fall to 0 by a cosine.
-        watch: A value to be maximised on samples that are not trained on, asked for ten times: the
-            weights of the best are kept. None: the last are.
+            the biases take Adam's at a fifth of it. Both fall to 0 by a cosine.
+        watch: A value to be maximised on samples that are not trained on, asked for a few
+            times: the weights of the best are kept. None: the last are.
     """
     x, y = draw(rng, 4_000)
     both = torch.cat([x, y])
@@ -238,7 +238,7 @@ def fit_network(
     biases = [parameter for parameter in module.parameters() if parameter.dim() == 1]
     turning = StiefelMomentum(weights)
     shifting = torch.optim.Adam(
-        [{"params": biases, "lr": rate / 3, "start": rate / 3}], betas=(0.9, 0.99)
+        [{"params": biases, "lr": rate / 5, "start": rate / 5}], betas=(0.9, 0.99)
     )
     ratio = metric_ratio(cost, len(centre))
 
@@ -248,8 +248,8 @@ def fit_network(
     best: tuple[float, nn.Module] | None = None
     looks = 0
     for spent in budget.shares():
-        if watch is not None and spent * _LOOKS >= looks + 1:
-            looks = int(spent * _LOOKS)
+        if watch is not None and 2 * spent - 1 >= looks / _LOOKS:
+            looks += 1
             network = float64_copy(module)
             value = watch(critic(network, 1.0))  # within rounding of what will be certified
             if best is None or value > best[0]:
