@@ -209,8 +209,8 @@ def fit_network(
     width: int = 128,
     depth: int = 3,
     group: int | None = 2,
-    batch_size: int = 512,
-    rate: float = 0.05,
+    batch_size: int = 256,
+    rate: float = 0.02,
     watch: Callable[[LipschitzCritic], float] | None = None,
 ) -> Scaled:
     """An orthogonal network trained on the dual, in the data's own centre and spread.
@@ -223,7 +223,7 @@ def fit_network(
         width, depth, group: See :func:`orthogonal_network`.
         batch_size: Samples of each population in an update.
         rate: Of the weights, in radians an update (:class:`wgan.bounds.stiefel.StiefelMomentum`);
-            the biases take Adam's at a fifth of it. Both fall to 0 by a cosine.
+            the biases take Adam's at half of it. Both fall to 0 by a cosine.
         watch: A value to be maximised on samples that are not trained on, asked for a few
             times: the weights of the best are kept. None: the last are.
     """
@@ -238,7 +238,7 @@ def fit_network(
     biases = [parameter for parameter in module.parameters() if parameter.dim() == 1]
     turning = StiefelMomentum(weights)
     shifting = torch.optim.Adam(
-        [{"params": biases, "lr": rate / 5, "start": rate / 5}], betas=(0.9, 0.99)
+        [{"params": biases, "lr": rate / 2, "start": rate / 2}], betas=(0.9, 0.99)
     )
     ratio = metric_ratio(cost, len(centre))
 
