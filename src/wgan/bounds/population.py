@@ -30,7 +30,7 @@ _TRIALS = {"networks": 0.1, "cones": 0.05}  # shares of the budget, for each kin
 _LEAST = 0.05  # of the budget, below which a kind is not tried again
 _AHEAD = 1.2  # times what a network reached, from which on cones get all of the rest
 _ANCHORS = 2_000
-_TRIED = 500  # cones of a trial
+_TRIED = 1_000  # cones of a trial
 _LEARNED = 256  # cones that move
 
 
