@@ -73,3 +73,11 @@ def test_optimal_critics_have_slope_one_where_mass_moves(pair: Pair) -> None:
 
 def test_there_are_28_published_pairs() -> None:
     assert len(set(benchmark())) == 28
+
+
+def test_the_funnels_are_not_the_first_samples_of_a_seed() -> None:
+    """They would be from a shared stream; at a centre the ray has no direction."""
+    funnels = Cones.seeded(3, 4)
+    x = funnels.base(torch.Generator().manual_seed(0), 4)
+    assert not torch.allclose(x, funnels.centres)
+    torch.testing.assert_close(funnels.move(funnels.centres), funnels.centres)

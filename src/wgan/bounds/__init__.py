@@ -15,6 +15,7 @@ from wgan.bounds.intervals import (
 from wgan.bounds.lipschitz import Certificate, certify
 from wgan.bounds.population import (
     FEWEST,
+    LEARNED_CONES,
     WAYS,
     Parts,
     PopulationBound,
@@ -26,6 +27,7 @@ from wgan.bounds.population import (
 __all__ = [
     "CHOICES",
     "FEWEST",
+    "LEARNED_CONES",
     "METRICS",
     "WAYS",
     "Anchored",

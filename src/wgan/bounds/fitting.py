@@ -27,10 +27,12 @@ from wgan.bounds.critics import (
     metric_ratio,
 )
 from wgan.bounds.lipschitz import certify, float64_copy
-from wgan.layers import GroupSort, orthogonalise
+from wgan.bounds.stiefel import StiefelMomentum, scores
+from wgan.layers import GroupSort
 from wgan.transport import Cost, exact, max_sliced_direction, random_directions
 
 _KNOTS = 512
+_LOOKS = 5  # at a network, in the second half of its training
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def fit_anchored(
     cost: Cost = "euclidean",
     above: bool = True,
     anchors: int = 2_000,
+    moving: bool = False,
     batch_size: int = 256,
     rate: float = 0.01,
 ) -> Anchored:
@@ -126,13 +129,14 @@ def fit_anchored(
         cost: The ground metric.
         above: Maximum of cones at samples of P; else minimum of cones at samples of Q.
         anchors: Samples that carry a cone.
+        moving: Whether the cones leave their samples, their places learned as their heights are.
         batch_size: Of the ascent.
         rate: Adam's, in units of the samples' mean distance; it falls to 0 by a cosine.
     """
     x, y = draw(rng, anchors)
     plan = exact(x.numpy(), y.numpy(), cost=cost)
     unit = plan.primal or 1.0
-    at = (x if above else y).float()
+    at = (x if above else y).float().requires_grad_(moving)
     start = torch.from_numpy(plan.phi if above else plan.psi)
     heights = nn.Parameter((start / unit).float())
     distance = _PAIRWISE[cost]
@@ -141,20 +145,31 @@ def fit_anchored(
         costs = distance(points, at) / unit
         return (heights - costs).amax(1) if above else (heights + costs).amin(1)
 
-    optimizer = torch.optim.Adam([heights], lr=rate, betas=(0.9, 0.99))
+    learned: list[tuple[Tensor, float]] = [(heights, rate)]
+    if moving:
+        learned.append((at, rate * float(y.std())))
+    optimizer = torch.optim.Adam(
+        [{"params": [part], "lr": speed, "start": speed} for part, speed in learned],
+        betas=(0.9, 0.99),
+    )
     for spent in budget.shares():
-        _set_rate(optimizer, rate, spent)
+        _set_rate(optimizer, spent)
         x, y = (part.float() for part in draw(rng, batch_size))
         optimizer.zero_grad()
         (score(y).mean() - score(x).mean()).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     found = heights.detach().double().numpy() * unit
-    return Anchored(at.double().numpy(), found, cost, above)
+    return Anchored(at.detach().double().numpy(), found, cost, above)
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float, spent: float) -> None:
+def _set_rate(optimizer: torch.optim.Optimizer, spent: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = rate * (1 + math.cos(math.pi * spent)) / 2
+        group["lr"] = _falling(group["start"], spent)
+
+
+def _falling(rate: float, spent: float) -> float:
+    """By a cosine to 0."""
+    return rate * (1 + math.cos(math.pi * spent)) / 2
 
 
 def _norm(p: float) -> Callable[[Tensor, Tensor], Tensor]:
@@ -171,7 +186,7 @@ _PAIRWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def orthogonal_network(
     dim: int, rng: torch.Generator, *, width: int = 128, depth: int = 3, group: int | None = 2
 ) -> nn.Sequential:
-    """Orthogonal layers with GroupSort: 1-Lipschitz at every moment (Anil, Lucas, Grosse 2019).
+    """Orthogonal layers with GroupSort: 1-Lipschitz (Anil, Lucas, Grosse 2019).
 
     Args:
         dim: Numbers in a sample.
@@ -188,12 +203,15 @@ def orthogonal_network(
     return nn.Sequential(*layers, _dense(inputs, 1, rng), nn.Flatten(0))
 
 
-def _dense(inputs: int, outputs: int, rng: torch.Generator) -> nn.Module:
+def _dense(inputs: int, outputs: int, rng: torch.Generator) -> nn.Linear:
     layer = nn.Linear(inputs, outputs)
     with torch.no_grad():
-        layer.weight.normal_(generator=rng)
+        start = torch.linalg.qr(
+            torch.randn(*sorted((inputs, outputs), reverse=True), generator=rng)
+        )
+        layer.weight.copy_(start.Q if outputs >= inputs else start.Q.mT)
         layer.bias.normal_(std=0.1, generator=rng)
-    return orthogonalise(layer)
+    return layer
 
 
 def fit_network(
@@ -206,7 +224,7 @@ def fit_network(
     depth: int = 3,
     group: int | None = 2,
     batch_size: int = 256,
-    rate: float = 5e-3,
+    rate: float = 0.02,
     watch: Callable[[LipschitzCritic], float] | None = None,
 ) -> Scaled:
     """An orthogonal network trained on the dual, in the data's own centre and spread.
@@ -218,9 +236,10 @@ def fit_network(
         cost: The ground metric.
         width, depth, group: See :func:`orthogonal_network`.
         batch_size: Samples of each population in an update.
-        rate: Adam's; it falls to 0 by a cosine.
-        watch: A value to be maximised on samples that are not trained on, asked for twenty times:
-            the weights of the best are kept. None: the last are.
+        rate: Of the weights, in radians an update (:class:`wgan.bounds.stiefel.StiefelMomentum`);
+            the biases take Adam's at half of it. Both fall to 0 by a cosine.
+        watch: A value to be maximised on samples that are not trained on, asked for a few
+            times: the weights of the best are kept. None: the last are.
     """
     x, y = draw(rng, 4_000)
     both = torch.cat([x, y])
@@ -229,32 +248,37 @@ def fit_network(
     module = orthogonal_network(both.shape[1], rng, width=width, depth=depth, group=group)
     sorts = "full sort" if group is None else "MaxMin" if group == 2 else f"sorts of {group}"
     name = f"orthogonal network, {depth} x {width}, {sorts}"
-    optimizer = torch.optim.Adam(module.parameters(), lr=rate, betas=(0.9, 0.99))
+    weights = [parameter for parameter in module.parameters() if parameter.dim() == 2]
+    biases = [parameter for parameter in module.parameters() if parameter.dim() == 1]
+    turning = StiefelMomentum(weights)
+    shifting = torch.optim.Adam(
+        [{"params": biases, "lr": rate / 2, "start": rate / 2}], betas=(0.9, 0.99)
+    )
+    ratio = metric_ratio(cost, len(centre))
 
-    def certified() -> Scaled:
-        plain = float64_copy(module)
-        constant = certify(plain, (len(centre),)).constant * metric_ratio(cost, len(centre))
-        return Scaled(plain, (len(centre),), constant, centre.numpy(), unit, name)
+    def critic(network: nn.Module, constant: float) -> Scaled:
+        return Scaled(network, (len(centre),), constant * ratio, centre.numpy(), unit, name)
 
-    best: tuple[float, Scaled] | None = None
+    best: tuple[float, nn.Module] | None = None
     looks = 0
     for spent in budget.shares():
-        if watch is not None and spent * 20 >= looks + 1:
-            looks = int(spent * 20)
-            critic = certified()
-            value = watch(critic)
+        if watch is not None and 2 * spent - 1 >= looks / _LOOKS:
+            looks += 1
+            network = float64_copy(module)
+            value = watch(critic(network, 1.0))  # within rounding of what will be certified
             if best is None or value > best[0]:
-                best = value, critic
-        _set_rate(optimizer, rate, spent)
+                best = value, network
         x, y = draw(rng, batch_size)
-        scores = module(((torch.cat([x, y]) - centre) / unit).float())
-        optimizer.zero_grad()
-        (scores[len(x) :].mean() - scores[: len(x)].mean()).backward()
-        optimizer.step()
-    last = certified()
-    if watch is None or best is None or watch(last) >= best[0]:
-        return last
-    return best[1]
+        found = scores(module, ((torch.cat([x, y]) - centre) / unit).float())
+        module.zero_grad()
+        (found[len(x) :].mean() - found[: len(x)].mean()).backward()  # type: ignore[no-untyped-call]
+        turning.step(_falling(rate, spent))
+        _set_rate(shifting, spent)
+        shifting.step()
+    network = float64_copy(module)
+    if watch is not None and best is not None and watch(critic(network, 1.0)) < best[0]:
+        network = best[1]
+    return critic(network, certify(network, (len(centre),)).constant)
 
 
 def minibatches(x: NDArray[np.float64], y: NDArray[np.float64]) -> Draw:

@@ -8,6 +8,7 @@ on.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +26,12 @@ FEWEST = 60
 """Samples of each population below which there are too few for three parts."""
 
 _TRAINED, _CHOSEN = 0.6, 0.15  # shares; the rest is measured on
-_TRIAL = 0.08  # of the budget, for each way before the best of them get the rest
-_FINALISTS = 2  # networks start slowly and cones quickly, so that a trial alone does not decide
+_TRIALS = {"networks": 0.1, "cones": 0.05}  # shares of the budget, for each kind to show itself
+_LEAST = 0.05  # of the budget, below which a kind is not tried again
+_AHEAD = 1.2  # times what a network reached, from which on cones get all of the rest
 _ANCHORS = 2_000
+_TRIED = 1_000  # cones of a trial
+_LEARNED = 256  # cones that move
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +119,9 @@ Way = Callable[[Draw, torch.Generator, Budget], LipschitzCritic]
 WAYS: tuple[str, ...] = ("maxmin", "sorted", "cones-up", "cones-down")
 """The kinds of critic that are fitted, beside the best line."""
 
+LEARNED_CONES = "cones-learned"
+"""A maximum of cones whose places are learned too; fitted only where it is asked for."""
+
 
 def lower_bound(
     parts: Parts,
@@ -139,7 +146,7 @@ def lower_bound(
         level: Of the one-sided bound.
         spread: The most that a critic can differ by, for an interval at every size; None: CLT.
         seed: Of weights and draws.
-        ways: Which of `WAYS` to try.
+        ways: Which of `WAYS` to try, and `LEARNED_CONES`.
         given: Further critics, already 1-Lipschitz, to choose from.
     """
     began = time.monotonic()
@@ -158,22 +165,25 @@ def lower_bound(
     for i, critic in enumerate(given):
         note(f"given {i + 1}: {critic.name}", critic)
     note("line", fit_line(parts.draw, _rng(seed, 0), cost=cost))
-    available = _ways(parts, cost, value)
-    trials = {}
+    anchors = min(_ANCHORS, parts.anchors)
+    tried = _ways(cost, value, min(_TRIED, anchors))
+    best: dict[str, tuple[float, str]] = {}
     for i, name in enumerate(ways):
-        fitted = available[name](parts.draw, _rng(seed, i + 1), budget.part(_TRIAL))
-        trials[name] = note(name, fitted)
-    finalists = sorted(trials, key=trials.__getitem__, reverse=True)[:_FINALISTS]
+        family = _family(name)
+        critic = tried[name](parts.draw, _rng(seed, i + 1), budget.part(_TRIALS[family]))
+        best[family] = max(best.get(family, (-math.inf, "")), (note(name, critic), name))
+    finalists = _finalists(best)
+    ways_left = _ways(cost, value, anchors)
     for i, name in enumerate(finalists):
-        left = 1 - _TRIAL * len(trials)
+        left = 1 - sum(_TRIALS[_family(way)] for way in ways)
         if budget.seconds is not None:  # there are fixed costs beside the trials' budgets
             left = 1 - (time.monotonic() - began) / budget.seconds
             share = left / (len(finalists) - i)
         else:
             share = left / len(finalists)
-        if share > _TRIAL / 2:
+        if share > _LEAST:
             rng = _rng(seed, len(ways) + 1 + i)
-            note(name, available[name](parts.draw, rng, budget.part(share)))
+            note(name, ways_left[name](parts.draw, rng, budget.part(share)))
     _, critic = max(noted.values(), key=lambda entry: entry[0])
     first, second = parts.measure
     gap = population_gap(critic(first), critic(second), level=level, spread=spread)
@@ -181,23 +191,40 @@ def lower_bound(
     return PopulationBound(gap, critic, chosen, time.monotonic() - began)
 
 
-def _ways(parts: Parts, cost: Cost, value: Callable[[LipschitzCritic], float]) -> dict[str, Way]:
-    def network(group: int | None) -> Way:
+def _family(way: str) -> str:
+    return "cones" if way.startswith("cones") else "networks"
+
+
+def _finalists(best: Mapping[str, tuple[float, str]]) -> list[str]:
+    """The kinds that get the rest of the budget, of the best trial of each family."""
+    if len(best) == 2:
+        network, cones = best["networks"], best["cones"]
+        # Cones come quickly to what they can reach and networks slowly, so that a network that is
+        # ahead stays so.
+        if network[0] >= cones[0]:
+            return [network[1]]
+        if cones[0] >= _AHEAD * network[0]:
+            return [cones[1]]
+    return [name for _, name in best.values()]
+
+
+def _ways(cost: Cost, value: Callable[[LipschitzCritic], float], anchors: int) -> dict[str, Way]:
+    def network(group: int | None, depth: int) -> Way:
         return lambda draw, rng, budget: fit_network(
-            draw, rng, budget, cost=cost, group=group, watch=value
+            draw, rng, budget, cost=cost, group=group, depth=depth, watch=value
         )
 
-    def cones(above: bool) -> Way:
-        anchors = min(_ANCHORS, parts.anchors)
+    def cones(above: bool, most: int = anchors, moving: bool = False) -> Way:
         return lambda draw, rng, budget: fit_anchored(
-            draw, rng, budget, cost=cost, above=above, anchors=anchors
+            draw, rng, budget, cost=cost, above=above, anchors=most, moving=moving
         )
 
     return {
-        "maxmin": network(2),
-        "sorted": network(None),
+        "maxmin": network(2, depth=3),
+        "sorted": network(None, depth=2),  # a full sort says more in one layer
         "cones-up": cones(True),
         "cones-down": cones(False),
+        LEARNED_CONES: cones(True, most=min(_LEARNED, anchors), moving=True),
     }
 
 

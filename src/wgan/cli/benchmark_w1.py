@@ -15,6 +15,7 @@ def benchmark_w1(
     seconds: float = 180.0,
     fresh: int = 0,
     jobs: int = 2,
+    results: Path | None = None,
     page: Path | None = None,
 ) -> int:
     """Bound the W1 of pairs of populations whose distance is known.
@@ -27,22 +28,29 @@ def benchmark_w1(
         out: The folder of results, one JSON file for each trial [benchmark-w1].
         pairs: Some only, with commas: cones-D-N, translation-D, radial-D, mixture-D, ball-D,
             discrete-D [all].
-        estimators: Critics that compete: all, networks [all,networks].
-        seeds: Seeds of each, from 0 [1].
+        estimators: With commas. Of this project: all kinds of critic, networks alone, or cones at
+            learned places as a control. Published ones: clipping, gp, lp, sn, sorting, mm-r,
+            discrete [all,networks].
+        seeds: Seeds of each, from 0; 0: run nothing, write the page from --results [1].
         seconds: For finding critics in each trial [180].
-        fresh: Samples on which each critic's own gap is measured, to check its interval [0: not].
+        fresh: Samples on which each critic's own gap is found, to check its interval, which is then
+            measured on a twentieth of them [0: not].
         jobs: Trials at a time, each on one core [2].
+        results: A file of results, one JSON line each: new ones join it, and the page tells of all.
         page: Where to write the table as Markdown [OUT/w1.md].
     """
     from wgan.errors import UnknownNameError, UserError
     from wgan.experiments.benchmark_w1 import (
-        ESTIMATORS,
         Trial,
+        known_estimators,
         known_pairs,
+        merged,
         read,
+        read_lines,
         run_trials,
+        write_lines,
     )
-    from wgan.experiments.benchmark_w1 import page as write_up
+    from wgan.experiments.w1_page import page as write_up
 
     names = known_pairs() if pairs is None else _listed(pairs)
     for name in names:
@@ -50,9 +58,9 @@ def benchmark_w1(
             raise UnknownNameError("pair", name, known_pairs())
     kinds = _listed(estimators)
     for kind in kinds:
-        if kind not in ESTIMATORS:
-            raise UnknownNameError("estimator", kind, ESTIMATORS)
-    for flag, value, least in (("seeds", seeds, 1), ("fresh", fresh, 0)):
+        if kind not in known_estimators():
+            raise UnknownNameError("estimator", kind, known_estimators())
+    for flag, value, least in (("seeds", seeds, 0 if results else 1), ("fresh", fresh, 0)):
         if value < least:
             raise UserError(f"--{flag} must be >= {least}, got {value}")
     if not 0 < seconds < float("inf"):
@@ -63,6 +71,7 @@ def benchmark_w1(
         for kind in kinds
         for name in names
     ]
+    kept = [] if results is None else read_lines(results)
     done = sum(read(trial, out) is not None for trial in trials)
     if done:
         _say(f"{done} of {len(trials)} trials are in {out} already")
@@ -70,14 +79,18 @@ def benchmark_w1(
         for trial, result in run_trials(trials, out, jobs=jobs):
             done += 1
             off = result["estimate"] / result["w1"] - 1
+            said = f"at least {result['lower']:.4g}" if "lower" in result else "an estimate"
             _say(
                 f"{done}/{len(trials)}  {trial.pair} {trial.estimator} seed {trial.seed}: "
-                f"at least {result['lower']:.4g} of {result['w1']:.4g} ({off:+.1%})"
+                f"{said} of {result['w1']:.4g} ({off:+.1%})"
             )
     except KeyboardInterrupt:
         _say(f"stopped; {done} of {len(trials)} are done, the same command goes on")
         return 130
-    found = [one for trial in trials if (one := read(trial, out)) is not None]
+    new = [one for trial in trials if (one := read(trial, out)) is not None]
+    found = merged(kept, new)
+    if results is not None:
+        write_lines(found, results)
     place = page or out / "w1.md"
     place.write_text(write_up(found))
     print(place)

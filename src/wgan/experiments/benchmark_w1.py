@@ -9,24 +9,31 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from wgan.bounds import WAYS, Budget, lower_bound, population_gap, unlimited
+from wgan.bounds import LEARNED_CONES, WAYS, Budget, Gap, lower_bound, population_gap, unlimited
+from wgan.bounds.critics import Points
 from wgan.errors import RunFailedError, UnknownNameError, UserError
+from wgan.experiments.w1_baselines import STEPS, fit_baseline
 from wgan.experiments.w1_pairs import Pair, benchmark, cones, outside
 
-ESTIMATORS: dict[str, tuple[str, ...]] = {"all": WAYS, "networks": ("maxmin", "sorted")}
-"""Kinds of critic that compete, by name."""
+ESTIMATORS: dict[str, tuple[str, ...]] = {
+    "all": WAYS,
+    "networks": ("maxmin", "sorted"),
+    "cones": (LEARNED_CONES,),
+}
+"""Kinds of critic that compete, by name; beside them the published estimators, by their names."""
 
 _CHOOSE, _MEASURE, _FIGURES = 5_000, 50_000, 4_096
 _CHUNK = 50_000
@@ -38,10 +45,11 @@ class Trial:
 
     Attributes:
         pair: By name: ``cones-D-N``, or a key of :func:`wgan.experiments.w1_pairs.outside`.
-        estimator: A key of `ESTIMATORS`.
+        estimator: A key of `ESTIMATORS`, or of :data:`wgan.experiments.w1_baselines.STEPS`.
         seed: >= 0, of critics and samples; the pair is always the same.
         seconds: For finding critics, on one core.
-        fresh: Samples of each on which the critic's own gap is known, to check its interval.
+        fresh: Samples of each on which the critic's own gap is found, to check its interval, which
+            is then measured on a twentieth of them; 0: not checked.
     """
 
     pair: str
@@ -75,57 +83,120 @@ def open_pair(name: str) -> Pair:
     return outside()[name]()
 
 
+def known_estimators() -> list[str]:
+    """Every estimator by name, this project's first."""
+    return [*ESTIMATORS, *STEPS]
+
+
 def run_trial(trial: Trial) -> dict[str, Any]:
-    """Bound the pair's W1 from below, and compare with what is known.
+    """Bound or estimate the pair's W1, and compare with what is known.
 
     Returns:
-        Plain data: the ``trial``; ``w1``; ``estimate``, ``lower`` and ``standard_error`` of the
-        chosen critic, its ``method``, what each kind reached (``critics``); ``gap``, that critic's
-        own gap on `fresh` samples, with ``gap_error``; ``inside``, whether its two-sided 90%
-        interval holds that; ``cos`` and ``l2`` of its gradient on samples of P; ``seconds``.
+        Plain data: the ``trial``; ``w1``, ``w1_error``; ``estimate`` and its ``standard_error``;
+        ``method``; ``cos`` and ``l2`` of the gradient on samples of P, where the optimal one is
+        known; ``seconds`` and ``cpu_seconds``. Of this project's: ``lower``; ``critics``, what each
+        kind reached; and with `fresh` ``gap``, the chosen critic's own on so many samples, with
+        ``gap_error``, and ``inside``, whether its two-sided 90% interval, widened by that error,
+        holds it. Of others:
+        ``updates`` and ``published_updates``.
     """
     pair = open_pair(trial.pair)
+    began, used = time.monotonic(), time.process_time()
+    result: dict[str, Any] = {"trial": asdict(trial), "w1": pair.w1, "w1_error": pair.w1_error}
+    make = _estimated if trial.estimator in STEPS else _bounded
+    result |= make(pair, trial, began, used)
+    return result
+
+
+def _bounded(pair: Pair, trial: Trial, began: float, used: float) -> dict[str, Any]:
     # `choose` and `measure` are streams of their own; a trial's seeds do not meet another's.
-    parts = unlimited(pair.draw, pair.dim, 1_000 + trial.seed, choose=_CHOOSE, measure=_MEASURE)
+    measure = max(2, trial.fresh // 20) if trial.fresh else _MEASURE
+    parts = unlimited(pair.draw, pair.dim, 1_000 + trial.seed, choose=_CHOOSE, measure=measure)
     found = lower_bound(
         parts,
         Budget(seconds=trial.seconds),
         seed=trial.seed,
         ways=ESTIMATORS[trial.estimator],
     )
-    rng = torch.Generator().manual_seed(10**6 + trial.seed)
+    rng = _judging(trial)
     result: dict[str, Any] = {
-        "trial": asdict(trial),
-        "w1": pair.w1,
-        "w1_error": pair.w1_error,
         "estimate": found.gap.estimate,
         "lower": found.lower,
         "standard_error": found.gap.standard_error,
         "method": found.critic.name,
         "critics": dict(found.chosen),
-        "seconds": found.seconds,
+        **_spent(began, used),
     }
-    if pair.gradient is not None:
-        x, _ = pair.draw(rng, _FIGURES)
-        theirs, ours = pair.gradient(x).numpy(), found.critic.gradient(x.numpy())
-        lengths = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours, axis=1)
-        result["cos"] = float(np.mean((theirs * ours).sum(1) / np.maximum(lengths, 1e-12)))
-        result["l2"] = float(np.mean(np.square(theirs - ours).sum(1)))
+    x, _ = pair.draw(rng, _FIGURES)
+    result |= _agreement(pair, x, found.critic.gradient(x.numpy()))
     if trial.fresh:
-        scores: list[list[Any]] = [[], []]
-        for start in range(0, trial.fresh, _CHUNK):
-            for side, points in zip(
-                scores, pair.draw(rng, min(_CHUNK, trial.fresh - start)), strict=True
-            ):
-                side.append(found.critic(points.numpy()))
-        own = population_gap(*(np.concatenate(side) for side in scores))
-        low, high = found.gap.two_sided()
+        own = _separation(pair, found.critic, rng, trial.fresh)
+        # The fresh samples have an error too, independent of the interval's.
+        together = math.hypot(1.0, own.standard_error / (found.gap.standard_error or 1.0))
+        half = (found.gap.estimate - found.gap.lower) * together
         result |= {
             "gap": own.estimate,
             "gap_error": own.standard_error,
-            "inside": bool(low <= own.estimate <= high),
+            "inside": bool(abs(own.estimate - found.gap.estimate) <= half),
         }
     return result
+
+
+def _estimated(pair: Pair, trial: Trial, began: float, used: float) -> dict[str, Any]:
+    budget = Budget(seconds=trial.seconds)
+    found = fit_baseline(trial.estimator, pair.draw, pair.dim, budget, trial.seed)
+    rng = _judging(trial)
+    spent = _spent(began, used)
+    if found.scores is not None:
+        own = _separation(pair, found.scores, rng, _MEASURE)
+        reported = {"estimate": own.estimate, "standard_error": own.standard_error}
+        x, _ = pair.draw(rng, _FIGURES)
+    else:
+        assert found.value is not None
+        reported = {"estimate": found.value}
+        x = torch.from_numpy(found.points)
+    return {
+        **reported,
+        "method": trial.estimator,
+        "updates": found.steps,
+        "published_updates": STEPS[trial.estimator],
+        **spent,
+        **_agreement(pair, x, found.gradient(x.numpy())),
+    }
+
+
+def _judging(trial: Trial) -> torch.Generator:
+    return torch.Generator().manual_seed(10**6 + trial.seed)
+
+
+def _spent(began: float, used: float) -> dict[str, float]:
+    return {
+        "seconds": time.monotonic() - began,
+        "cpu_seconds": time.process_time() - used,
+    }
+
+
+def _agreement(pair: Pair, x: Tensor, ours: Points) -> dict[str, float]:
+    """Mean cosine and squared distance of a gradient at samples of P and the optimal one."""
+    if pair.gradient is None:
+        return {}
+    theirs = pair.gradient(x).numpy()
+    lengths = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours, axis=1)
+    return {
+        "cos": float(np.mean((theirs * ours).sum(1) / np.maximum(lengths, 1e-12))),
+        "l2": float(np.mean(np.square(theirs - ours).sum(1))),
+    }
+
+
+def _separation(
+    pair: Pair, scores: Callable[[Points], Points], rng: torch.Generator, samples: int
+) -> Gap:
+    """What scores separate on fresh samples."""
+    sides: list[list[Points]] = [[], []]
+    for start in range(0, samples, _CHUNK):
+        for side, points in zip(sides, pair.draw(rng, min(_CHUNK, samples - start)), strict=True):
+            side.append(scores(points.numpy()))
+    return population_gap(*(np.concatenate(side) for side in sides))
 
 
 def run_trials(
@@ -185,92 +256,51 @@ def _run_and_write(trial: Trial, out: Path) -> dict[str, Any]:
     return result
 
 
-# -- the page --------------------------------------------------------------------------------------
+# -- results in one file ---------------------------------------------------------------------------
 
 
-def page(results: Iterable[dict[str, Any]]) -> str:
-    """The results in Markdown: a summary by estimator, then every pair."""
-    tables: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for result in results:
-        trial = result["trial"]
-        tables.setdefault(trial["estimator"], {}).setdefault(trial["pair"], []).append(result)
-    parts = [_INTRODUCTION]
-    for estimator, pairs in tables.items():
-        kinds = ", ".join(ESTIMATORS[estimator])
-        parts.append(f"## Critics: {estimator} ({kinds})\n")
-        every = [result for found in pairs.values() for result in found]
-        published = [pairs[name] for name in pairs if name.startswith("cones-")]
-        parts.append(_summary(every, published))
-        parts.append(_table(pairs))
-    return "\n".join(parts).rstrip() + "\n"
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The results kept in a file, one JSON line each; none where there is no file.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    results = []
+    for i, line in enumerate(lines, start=1):
+        try:
+            result = json.loads(line)
+            Trial(**result["trial"])
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"line {i} of {path} is not a result") from None
+        results.append(result)
+    return results
 
 
-_INTRODUCTION = """\
-# Bounds on W1 against known answers
+def merged(kept: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Both, a new result in place of a kept one of the same trial; in the order of trials."""
+    results = {Trial(**result["trial"]): result for result in [*kept, *new]}
+    pairs, estimators = known_pairs(), known_estimators()
 
-<!-- Written by `wgan benchmark-w1 --page FILE`; edit src/wgan/experiments instead. -->
-
-`wgan benchmark-w1` bounds the W1 of pairs of populations whose distance is known: the 28 published
-pairs of Korotin, Kolesov and Burnaev (2022), `cones-D-N`, and pairs outside their family.
-*Deviation* is that of the estimate (what the chosen critic separates on fresh samples) from the
-truth; *lower* is the certified bound at 95%; *cos* is the mean cosine of the critic's gradient with
-the optimal critic's, on samples of P. Where there are several seeds these are means over them.
-
-The published pairs are made of cones, and two of the kinds of critic here (`cones-up` and
-`cones-down`) are maxima and minima of cones too, though at samples and not at places that they
-learn. So there are two sets of critics: every kind, and networks alone. Each was given the seconds
-in its row, on one core of a shared machine; networks want minutes, and gain with them.
-"""
-
-
-def _summary(results: Sequence[dict[str, Any]], published: Sequence[list[dict[str, Any]]]) -> str:
-    above = sum(result["lower"] > result["w1"] + 3 * result["w1_error"] for result in results)
-    lines = [
-        f"- The bound exceeds the truth in {above} of {len(results)} trials"
-        f"{_binomial(above, len(results))}.",
-    ]
-    checked = [result for result in results if "inside" in result]
-    if checked:
-        inside = sum(result["inside"] for result in checked)
-        lines.append(
-            f"- The two-sided 90% interval holds the critic's own gap in {inside} of "
-            f"{len(checked)} trials."
+    def order(trial: Trial) -> tuple[int, int, float, int, int]:
+        return (
+            estimators.index(trial.estimator),
+            pairs.index(trial.pair),
+            trial.seconds,
+            trial.fresh,
+            trial.seed,
         )
-    if published:
-        off = [abs(_deviation(found)) for found in published]
-        lines.append(
-            f"- On {len(off)} of the 28 published pairs: mean absolute deviation "
-            f"{fmean(off):.1%}; within 5% on {sum(d <= 0.05 for d in off)}, within 10% on "
-            f"{sum(d <= 0.1 for d in off)}."
-        )
-    return "\n".join(lines) + "\n"
+
+    return [results[trial] for trial in sorted(results, key=order)]
 
 
-def _binomial(above: int, trials: int) -> str:
-    from scipy.stats import binomtest
-
-    p = float(binomtest(above, trials, 0.05, alternative="greater").pvalue)
-    return f" (5% allowed; p = {p:.2g} that it is more)"
-
-
-def _deviation(found: Sequence[dict[str, Any]]) -> float:
-    return fmean(result["estimate"] / result["w1"] - 1 for result in found)
-
-
-def _table(pairs: dict[str, list[dict[str, Any]]]) -> str:
-    lines = [
-        "| pair | W1 | estimate | deviation | lower | cos | seeds | s | critic |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---|",
-    ]
-    order = {name: i for i, name in enumerate(known_pairs())}
-    for name in sorted(pairs, key=lambda name: order[name]):
-        found = pairs[name]
-        cos = [result["cos"] for result in found if math.isfinite(result.get("cos", math.nan))]
-        methods = sorted({result["method"] for result in found})
-        lines.append(
-            f"| {name} | {found[0]['w1']:.4f} | {fmean(r['estimate'] for r in found):.4f} "
-            f"| {_deviation(found):+.1%} | {fmean(r['lower'] for r in found):.4f} "
-            f"| {f'{fmean(cos):.2f}' if cos else '-'} | {len(found)} "
-            f"| {fmean(r['seconds'] for r in found):.0f} | {'; '.join(methods)} |"
-        )
-    return "\n".join(lines) + "\n"
+def write_lines(results: Iterable[dict[str, Any]], path: Path) -> None:
+    """Keep results in a file, one JSON line each."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text("".join(json.dumps(result) + "\n" for result in results))
+    beside.replace(path)

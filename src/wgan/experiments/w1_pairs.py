@@ -19,6 +19,7 @@ from wgan.transport import exact
 
 _STREAM = 10**6  # samples behind an expectation that has no closed form
 _CHUNK = 50_000
+_FUNNEL_STREAM = 20_221_128
 _FAR = 1e-12  # below which a component of a direction counts as 0
 
 DIMS = (2, 4, 8, 16, 32, 64, 128)
@@ -67,7 +68,8 @@ class Cones:
     @classmethod
     def seeded(cls, dim: int, n: int, seed: int = 0) -> Cones:
         """The funnels of dimension and number from a seed."""
-        rng = torch.Generator().manual_seed(seed)
+        # A stream of its own: samples from the same one would begin with the centres.
+        rng = torch.Generator().manual_seed(_FUNNEL_STREAM + seed)
         centres = 5 * torch.rand(n, dim, generator=rng, dtype=torch.float64) - 2.5
         return cls(centres, 0.1 * torch.randn(n, generator=rng, dtype=torch.float64))
 
@@ -97,7 +99,8 @@ class Cones:
         kept[torch.arange(len(x)), k] = False
         others = torch.where(kept, others, math.inf)
         length = r + torch.minimum(faces.amin(1), others.amin(1))
-        t = r / length
+        t = torch.where(r > 0, r / length, 0.0)  # a centre stays where it is
+        length = torch.where(r > 0, length, 0.0)
         return self.centres[k] + (t**self.power * length)[:, None] * v
 
     def w1(self) -> tuple[float, float]:
