@@ -228,7 +228,7 @@ def _replay(
         state.load(checkpoint.tensors, checkpoint.plain)
         audit = make_audit(config, training, heldout)
         if audit is not None:
-            audit.load(under(checkpoint.tensors, "audit"), checkpoint.plain.get("audit"))
+            audit.load(under(checkpoint.tensors, "audit"))
         session = Session(run, config, state, training, heldout, audit=audit)
         until, step = time.monotonic() + seconds, start
         for record in train(state, training, until=end):

@@ -453,7 +453,7 @@ class Session:
         self._best_step = checkpoint.plain.get("best_step")
         self.run.mark_best(self._best_step if self._best_step in self.run.steps() else None)
         if self.audit is not None:
-            self.audit.load(under(checkpoint.tensors, "audit"), checkpoint.plain.get("audit"))
+            self.audit.load(under(checkpoint.tensors, "audit"))
         self._stopping = Stopping(self._stopping.rule, self._stopping.patience)
         extended = [r["step"] for r in self.run.card["resumptions"] if r.get("extended")]
         for record in self.run.records():
@@ -468,7 +468,6 @@ class Session:
         plain = {**self.state.plain(), "best": self._best, "best_step": self._best_step}
         tensors = self.state.tensors()
         if self.audit is not None:
-            plain["audit"] = self.audit.plain()
             tensors |= prefixed("audit", self.audit.tensors())
         _, condition = self.fixed()
         if condition is not None:  # so that samples can be drawn under them without the data
@@ -535,9 +534,9 @@ def plan_audits(
     audit = make_audit(config, training, heldout)
     if audit is None:
         return None, 0
-    before = deepcopy((audit.tensors(), audit.plain()))
+    before = deepcopy(audit.tensors())
     seconds = min(float(str(audit(state)["audit_seconds"])) for _ in range(2))
-    audit.load(*before)
+    audit.load(before)
     needed = max(10.0, seconds / (_AUDIT_SHARE * step))
     power = 10 ** math.floor(math.log10(needed))
     every = next(int(power * k) for k in _ROUND if power * k >= needed)

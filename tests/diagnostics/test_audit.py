@@ -99,7 +99,7 @@ def test_an_audit_is_a_function_of_the_state_and_of_those_before() -> None:
     assert told(first, state) == told(second, state)
     # One that goes on from a checkpoint repeats the next.
     _, third = made()
-    third.load(first.tensors(), first.plain())
+    third.load(first.tensors())
     state.step += 1
     assert told(third, state) == told(first, state)
 

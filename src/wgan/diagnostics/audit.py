@@ -151,18 +151,14 @@ class Audit:
         """What a checkpoint must hold for the next audit to be the same."""
         return self._watcher.tensors()
 
-    def plain(self) -> list[dict[str, Any]]:
-        """The plain part of it."""
-        return self._watcher.plain()
-
-    def load(self, tensors: Mapping[str, Tensor], plain: Any) -> None:
-        """Go on from what :meth:`tensors` and :meth:`plain` gave.
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`tensors` gave.
 
         Raises:
             UserError: They are of another audit, or nobody's.
         """
         try:
-            self._watcher.load(tensors, plain)
+            self._watcher.load(tensors)
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(f"the checkpoint does not fit the run's audit: {reason[-1]}") from error

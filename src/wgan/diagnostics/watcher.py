@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,13 +11,13 @@ from wgan.bounds import Anchored, LipschitzCritic, Scaled, certify
 from wgan.bounds.critics import Points
 from wgan.bounds.fitting import fit_line, minibatches, orthogonal_network
 from wgan.bounds.lipschitz import float64_copy
-from wgan.training import OptimizerSpec, Player
+from wgan.bounds.stiefel import StiefelMomentum, scores
 from wgan.transport import exact
 
-_UPDATES = 20  # at each audit; the network is kept from one to the next
+_UPDATES = 40  # at each audit; the network is kept from one to the next
 _BATCH = 256
 _ANCHORS = 256
-_ADAM = OptimizerSpec("adam", 3e-3, 0.9, 0.99)
+_RATE = 0.01  # the largest turn of an update, in radians
 
 
 class Watcher:
@@ -37,8 +36,11 @@ class Watcher:
     def __init__(self, dim: int, sample: Points, seed: int) -> None:
         self._centre = sample.mean(0)
         self._unit = float((sample - self._centre).std()) or 1.0
-        network = orthogonal_network(dim, torch.Generator().manual_seed(seed))
-        self._player = Player.of(network, _ADAM)
+        self._network = orthogonal_network(dim, torch.Generator().manual_seed(seed))
+        self._weights = [p for p in self._network.parameters() if p.dim() == 2]
+        self._biases = [p for p in self._network.parameters() if p.dim() == 1]
+        self._turning = StiefelMomentum(self._weights)
+        self._drift = [torch.zeros_like(bias) for bias in self._biases]
 
     def critics(
         self, real: Points, fake: Points, rng: torch.Generator
@@ -47,22 +49,15 @@ class Watcher:
         for _ in range(_UPDATES):
             rows = [torch.randint(len(p), (_BATCH,), generator=rng).numpy() for p in (real, fake)]
             x, y = (self._seen(p[r]) for p, r in zip((real, fake), rows, strict=True))
-            scores = self._player.module(torch.cat([x, y]))
-            loss = scores[_BATCH:].mean() - scores[:_BATCH].mean()
-            gradients = torch.autograd.grad(loss, self._player.parameters)
-            for parameter, gradient in zip(self._player.parameters, gradients, strict=True):
-                parameter.grad = gradient
-            self._player.move(1, None)
-        plain = float64_copy(self._player.module)
+            found = scores(self._network, torch.cat([x, y]))
+            self._network.zero_grad()
+            (found[_BATCH:].mean() - found[:_BATCH].mean()).backward()  # type: ignore[no-untyped-call]
+            self._turning.step(_RATE)
+            self._shift()
+        plain = float64_copy(self._network)
         dim = len(self._centre)
-        network = Scaled(
-            plain,
-            (dim,),
-            certify(plain, (dim,)).constant,
-            self._centre,
-            self._unit,
-            "orthogonal network",
-        )
+        constant = certify(plain, (dim,)).constant
+        network = Scaled(plain, (dim,), constant, self._centre, self._unit, "orthogonal network")
         first, second = real[:_ANCHORS], fake[:_ANCHORS]
         plan = exact(first, second)
         return [
@@ -72,17 +67,26 @@ class Watcher:
             fit_line(minibatches(real, fake), rng, starts=8, iterations=10),
         ]
 
+    @torch.no_grad()
+    def _shift(self) -> None:
+        """Move the biases along their momentum, by half of the rate."""
+        for bias, drift in zip(self._biases, self._drift, strict=True):
+            assert bias.grad is not None
+            drift.lerp_(bias.grad, 1 - self._turning.beta)
+            bias.sub_(_RATE / 2 * drift / drift.norm().clamp(min=1e-30))
+
     def _seen(self, points: Points) -> Tensor:
         return torch.from_numpy((points - self._centre) / self._unit).float()
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint must hold for the next audit to be the same."""
-        return self._player.tensors()
+        return {f"watcher.{i}": tensor.detach() for i, tensor in enumerate(self._state())}
 
-    def plain(self) -> list[dict[str, Any]]:
-        """The plain part of it."""
-        return self._player.plain()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`tensors` gave."""
+        with torch.no_grad():
+            for i, tensor in enumerate(self._state()):
+                tensor.copy_(tensors[f"watcher.{i}"])
 
-    def load(self, tensors: Mapping[str, Tensor], plain: list[dict[str, Any]]) -> None:
-        """Go on from what :meth:`tensors` and :meth:`plain` gave."""
-        self._player.load(tensors, plain)
+    def _state(self) -> list[Tensor]:
+        return [*self._weights, *self._biases, *self._turning.momenta, *self._drift]
