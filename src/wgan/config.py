@@ -293,7 +293,7 @@ def resolve(
         parts["objective"] |= fields_of
     objective = _override(recipe.objective, parts.pop("objective"))
     hyper = _hyper(settings, objective, given)
-    for name, fields in (given.get("constraints") or {}).items():
+    for name, fields in _constraint_fields(given.get("constraints")).items():
         parts[name] = {**parts.get(name, {}), **(fields or {})}
     constraints = _constraints(recipe.constraints, parts)
     if hyper.generator_network not in GENERATORS:
@@ -348,6 +348,20 @@ def resolve(
     )
     config.method()  # every range that training states is checked here, before anything is written
     return config, departures
+
+
+def _constraint_fields(given: object) -> dict[str, Mapping[str, Any] | None]:
+    """What was said of constraints, in a form that can be gone through."""
+    given = given or {}
+    if not isinstance(given, Mapping) or not all(
+        isinstance(name, str) and (fields is None or isinstance(fields, Mapping))
+        for name, fields in given.items()
+    ):
+        raise UserError(
+            "`constraints` must hold a name and its fields on each line, as in "
+            f"`gradient-penalty: {{weight: 10}}`, got {given!r}"
+        )
+    return dict(given)
 
 
 def find_device(name: str) -> str:
