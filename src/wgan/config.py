@@ -25,7 +25,7 @@ from wgan.constraints import (
 from wgan.data.base import Source
 from wgan.data.options import DataOptions
 from wgan.errors import UnknownNameError, UserError
-from wgan.files import parse_yaml, read_whole
+from wgan.files import memory_bytes, parse_yaml, read_whole
 from wgan.networks import CRITICS, GENERATORS, NORMS, NetworkSpec, Shapes
 from wgan.objectives import Objective
 from wgan.plugins import recorded_plugins, used
@@ -250,6 +250,8 @@ def resolve(
         if key not in KNOWN_SETTINGS:
             raise UnknownNameError("setting", key, KNOWN_SETTINGS)
     recorded_plugins(given)  # for its form alone: which they are now is found below
+    if "constraints" in given:
+        given["constraints"] = _constraint_fields(given["constraints"])
     recipe = get_recipe(str(given.get("recipe", "wgan-gp"))).on(
         source.codec.kind, source.codec.shape
     )
@@ -293,7 +295,7 @@ def resolve(
         parts["objective"] |= fields_of
     objective = _override(recipe.objective, parts.pop("objective"))
     hyper = _hyper(settings, objective, given)
-    for name, fields in _constraint_fields(given.get("constraints")).items():
+    for name, fields in (given.get("constraints") or {}).items():
         parts[name] = {**parts.get(name, {}), **(fields or {})}
     constraints = _constraints(recipe.constraints, parts)
     if hyper.generator_network not in GENERATORS:
@@ -305,6 +307,15 @@ def resolve(
             f"`batch_size` is {hyper.batch_size} and there are {size} samples to train on; use "
             f"--batch-size {size} or less, or a smaller --holdout"
         )
+
+    numbers = math.prod(source.shape) + hyper.latent
+    for name in ("batch_size", "generator_batch_size"):
+        taken = 4 * numbers * (getattr(hyper, name) or 0)
+        if taken > memory_bytes():
+            raise UserError(
+                f"`{name}` is {getattr(hyper, name)}: such a batch takes {taken / 2**30:.3g} GiB, "
+                f"and this machine has {memory_bytes() / 2**30:.3g}"
+            )
 
     steps = given.get("steps")
     seconds = given.get("seconds")
@@ -350,9 +361,8 @@ def resolve(
     return config, departures
 
 
-def _constraint_fields(given: object) -> dict[str, Mapping[str, Any] | None]:
+def _constraint_fields(given: Any) -> dict[str, Mapping[str, Any] | None]:
     """What was said of constraints, in a form that can be gone through."""
-    given = given or {}
     if not isinstance(given, Mapping) or not all(
         isinstance(name, str) and (fields is None or isinstance(fields, Mapping))
         for name, fields in given.items()
