@@ -90,7 +90,7 @@ def test_a_resumed_run_repeats_its_rollbacks(tmp_path: Path) -> None:
     Blows.at.update({4: 1, 7: 1})
     wgan.train("gaussians8", out=tmp_path / "whole", steps=10, **settings)
     assert untimed(tmp_path / "whole")[-1]["lr_scale"] == 0.25
-    for stop in (3, 5, 6, 8):
+    for stop in (3, 6):
         Blows.at.update({4: 1, 7: 1})
         path = tmp_path / f"stopped-{stop}"
         seen: list[Any] = []
