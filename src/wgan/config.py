@@ -335,7 +335,7 @@ def resolve(
         settings=mode,
         options=data_options(given),
         holdout=holdout,
-        seed=_integer("seed", given.get("seed", 0), 0),
+        seed=_seed(given.get("seed", 0)),
         steps=None if steps is None else _integer("steps", steps, 1),
         seconds=None if seconds is None else _number("seconds", seconds, 1e-9, math.inf),
         hyper=hyper,
@@ -503,6 +503,13 @@ def _integer(name: str, value: Any, least: int) -> int:
     if value < least:
         raise UserError(f"`{name}` must be >= {least}, got {value}")
     return value
+
+
+def _seed(value: Any) -> int:
+    seed = _integer("seed", value, 0)
+    if seed >= 2**62:  # the networks' seeds are twice as large
+        raise UserError(f"`seed` must be < 2**62, got {seed}")
+    return seed
 
 
 def _number(name: str, value: Any, least: float, below: float) -> float:
