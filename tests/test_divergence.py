@@ -161,3 +161,19 @@ def test_settings_that_make_no_sense(tmp_path: Path) -> None:
         wgan.train("gaussians8", out=tmp_path / "a", max_rollbacks=2)
     with pytest.raises(UserError, match="`max_rollbacks` must be >= 0, got -1"):
         wgan.train("gaussians8", out=tmp_path / "a", on_divergence="rollback", max_rollbacks=-1)
+
+
+def test_a_state_within_a_step_is_never_saved(tmp_path: Path) -> None:
+    """Neither an error nor Ctrl-C in a notebook leaves a checkpoint of half a step."""
+    settings = {**TINY, "recipe": "blowing", "steps": 6, "checkpoint_every": 4}
+    settings["on_divergence"] = "stop"
+    wgan.train("gaussians8", out=tmp_path / "calm", **settings)
+    Blows.at[3] = 1
+    with pytest.raises(NonFiniteError):
+        for _ in wgan.iterate("gaussians8", out=tmp_path / "run", **settings):
+            pass
+    assert Run.open(tmp_path / "run").steps() == [0]
+    wgan.resume(tmp_path / "run")
+    assert untimed(tmp_path / "run") == untimed(tmp_path / "calm")
+    expected, got = tensors(tmp_path / "calm"), tensors(tmp_path / "run")
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
