@@ -175,3 +175,11 @@ def test_a_run_in_training_is_not_looked_at(run: Path) -> None:
     trainer.close()
     with pytest.raises(UserError, match="no run directory"):
         wgan.verify(run / "nothing")
+
+
+def test_a_gap_after_the_last_good_checkpoint_bounds_what_is_trained_again(run: Path) -> None:
+    lines = (run / "records.jsonl").read_text().splitlines(keepends=True)
+    (run / "records.jsonl").write_text("".join(lines[:7] + lines[8:]))
+    found = wgan.verify(run)
+    assert found.findings[0] == "records.jsonl has step 9 where step 8 should be"
+    assert "step 7, made again from the checkpoint of step 6" in found.checked[-1]

@@ -549,7 +549,10 @@ def _record(line: bytes) -> Record | None:
         return None
     if not isinstance(plain, dict) or type(plain.get("step")) is not int:
         return None
-    if not all(value is None or isinstance(value, (int, float, str)) for value in plain.values()):
+    if not all(
+        name.isprintable() and (value is None or isinstance(value, (int, float, str)))
+        for name, value in plain.items()
+    ):
         return None
     return plain
 
