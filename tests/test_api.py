@@ -1,5 +1,6 @@
 """The library as a notebook uses it, on runs of a few steps."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +212,40 @@ def test_rules_that_could_never_hold_are_refused_before_anything_is_written(tmp_
         assert not place.exists()
     run = wgan.train("gaussians8", out=place, steps=9, stop_when="slope > 0", **TINY)
     assert run.step == 1  # any term of the records will do
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
+    settings = {**TINY, "steps": 4, "checkpoint_every": 2}
+    whole = wgan.train("gaussians8", out=tmp_path / "whole", **settings)
+    for _ in wgan.iterate("gaussians8", out=tmp_path / "run", **settings):
+        break
+    for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
+        shutil.rmtree(checkpoint)
+    (tmp_path / "run" / "samples" / "real.png").unlink()
+    with pytest.raises(UserError, match="stopped before its first; to begin it again: wgan resume"):
+        wgan.load(tmp_path / "run")
+    assert untimed(wgan.resume(tmp_path / "run").records) == untimed(whole.records)
+    assert all(
+        torch.equal(tensor, newest(tmp_path / "whole")[name])
+        for name, tensor in newest(tmp_path / "run").items()
+    )
+    assert (tmp_path / "run" / "samples" / "real.png").is_file()
+
+
+def test_what_a_kill_left_out_at_the_end_is_made_up_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from wgan.cli import main
+
+    wgan.train("gaussians8", out=tmp_path / "run", steps=2, **TINY)
+    run = Run.open(tmp_path / "run")
+    run.card |= {"status": "running"}
+    del run.card["reported"]
+    run.write_card()
+    for name in ("samples.png", "report.html"):
+        (tmp_path / "run" / name).unlink()
+    assert main(["resume", str(tmp_path / "run"), "--judge", "0", "--quiet"]) == 0
+    assert wgan.verify(tmp_path / "run").good
+    capsys.readouterr()
+    assert main(["resume", str(tmp_path / "run")]) == 0
+    assert "is finished at step 2" in capsys.readouterr().out

@@ -98,6 +98,8 @@ def resume(
     generator: nn.Module | None = None,
     critic: nn.Module | None = None,
     allow: bool = False,
+    on_divergence: str | None = None,
+    max_rollbacks: int | None = None,
 ) -> Trained:
     """Go on with a run to `steps` steps in total, or for `seconds`.
 
@@ -110,8 +112,13 @@ def resume(
         data, condition: The data again, where it was in memory.
         generator, critic: The modules again, where they were your own (freshly built).
         allow: Go on even if the data, the versions or the settings differ.
+        on_divergence, max_rollbacks: As for :func:`train`; None: as the run has them.
     """
-    session = reopen(run, steps, seconds, data, condition, generator, critic, allow)
+    session = reopen(
+        *(run, steps, seconds, data, condition, generator, critic, allow),
+        on_divergence=on_divergence,
+        max_rollbacks=max_rollbacks,
+    )
     with contextlib.closing(session):
         for _ in session.records():
             pass
@@ -335,10 +342,16 @@ def reopen(
     allow: bool = False,
     *,
     started: float | None = None,
+    on_divergence: str | None = None,
+    max_rollbacks: int | None = None,
 ) -> Session:
     """A session at the newest good checkpoint of a run; see :func:`resume`."""
     started = time.monotonic() if started is None else started
     directory = Run.open(run)
+    if on_divergence is not None:
+        directory.config["on_divergence"] = on_divergence
+    if max_rollbacks is not None:
+        directory.config["max_rollbacks"] = max_rollbacks
     if data is None:
         if directory.config.get("data") == "array":
             raise UserError(
@@ -367,4 +380,5 @@ def reopen(
 
 def finished(run: Run) -> bool:
     """Whether a run has reached the end of what it was asked for."""
-    return run.card.get("status") == "finished" and (run.path / "report.html").is_file()
+    card = run.card
+    return card.get("status") == "finished" and card.get("reported") == card.get("step")

@@ -18,7 +18,9 @@ from wgan.data.base import Source
 from wgan.data.codec import Codec
 from wgan.plugins import changes, recorded_plugins
 from wgan.recipes import get_recipe
-from wgan.run import Run
+from wgan.run import DamagedError, Run
+
+_MOST_THREADS = 4096
 
 
 def make_card(
@@ -79,11 +81,39 @@ def versions() -> dict[str, str]:
 
 def codec_of(run: Run) -> Codec:
     """The codec that a run's card holds."""
-    return Codec.from_json(run.card["codec"])
+    check_card(run)
+    try:
+        return Codec.from_json(run.card["codec"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{run.path} is damaged: card.json: `codec`: {error}") from None
+
+
+def check_card(run: Run) -> None:
+    """Raise `DamagedError` unless a run's card holds what going on with it takes."""
+    card = run.card
+
+    def part(name: str, kind: type) -> Any:
+        if not isinstance(card.get(name), kind):
+            raise DamagedError(f"{run.path} is damaged: card.json: `{name}` is {card.get(name)!r}")
+        return card[name]
+
+    def all_text(name: str, keys: tuple[str, ...]) -> bool:
+        found = part(name, dict)
+        return all(isinstance(found.get(key), str) for key in keys)
+
+    if not all_text("data", ("name", "fingerprint")) or not all_text("versions", ("wgan", "torch")):
+        raise DamagedError(f"{run.path} is damaged: card.json: `data` or `versions` is not whole")
+    threads = part("machine", dict).get("threads")
+    if type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
+        raise DamagedError(f"{run.path} is damaged: card.json: it states {threads!r} threads")
+    part("resumptions", list)
+    part("own_networks", dict)
+    part("codec", dict)
 
 
 def differences(run: Run, config: Config, source: Source) -> list[str]:
     """What would keep a resumed run from repeating the original, in words."""
+    check_card(run)
     found = []
     if run.card["data"]["fingerprint"] != source.fingerprint:
         found.append("the data has changed since the run began")

@@ -25,7 +25,7 @@ from wgan.constraints import (
 from wgan.data.base import Source
 from wgan.data.options import DataOptions
 from wgan.errors import UnknownNameError, UserError
-from wgan.files import parse_yaml, read_whole
+from wgan.files import memory_bytes, parse_yaml, read_whole
 from wgan.networks import CRITICS, GENERATORS, NORMS, NetworkSpec, Shapes
 from wgan.objectives import Objective
 from wgan.plugins import recorded_plugins, used
@@ -268,6 +268,8 @@ def resolve(
         if key not in KNOWN_SETTINGS:
             raise UnknownNameError("setting", key, KNOWN_SETTINGS)
     recorded_plugins(given)  # for its form alone: which they are now is found below
+    if "constraints" in given:
+        given["constraints"] = _constraint_fields(given["constraints"])
     recipe = get_recipe(str(given.get("recipe", "wgan-gp"))).on(
         source.codec.kind, source.codec.shape
     )
@@ -324,6 +326,15 @@ def resolve(
             f"--batch-size {size} or less, or a smaller --holdout"
         )
 
+    numbers = math.prod(source.shape) + hyper.latent
+    for name in ("batch_size", "generator_batch_size"):
+        taken = 4 * numbers * (getattr(hyper, name) or 0)
+        if taken > memory_bytes():
+            raise UserError(
+                f"`{name}` is {getattr(hyper, name)}: such a batch takes {taken / 2**30:.3g} GiB, "
+                f"and this machine has {memory_bytes() / 2**30:.3g}"
+            )
+
     steps = given.get("steps")
     seconds = given.get("seconds")
     if steps is None and seconds is None:
@@ -342,8 +353,8 @@ def resolve(
         settings=mode,
         options=data_options(given),
         holdout=holdout,
-        split_seed=_integer("split_seed", given.get("split_seed", 0), 0),
-        seed=_integer("seed", given.get("seed", 0), 0),
+        split_seed=_seed(given.get("split_seed", 0), "split_seed"),
+        seed=_seed(given.get("seed", 0)),
         steps=None if steps is None else _integer("steps", steps, 1),
         seconds=None if seconds is None else _number("seconds", seconds, 1e-9, math.inf),
         hyper=hyper,
@@ -371,6 +382,19 @@ def resolve(
     )
     config.method()  # every range that training states is checked here, before anything is written
     return config, departures
+
+
+def _constraint_fields(given: Any) -> dict[str, Mapping[str, Any] | None]:
+    """What was said of constraints, in a form that can be gone through."""
+    if not isinstance(given, Mapping) or not all(
+        isinstance(name, str) and (fields is None or isinstance(fields, Mapping))
+        for name, fields in given.items()
+    ):
+        raise UserError(
+            "`constraints` must hold a name and its fields on each line, as in "
+            f"`gradient-penalty: {{weight: 10}}`, got {given!r}"
+        )
+    return dict(given)
 
 
 def find_device(name: str) -> str:
@@ -510,6 +534,13 @@ def _integer(name: str, value: Any, least: int) -> int:
     if value < least:
         raise UserError(f"`{name}` must be >= {least}, got {value}")
     return value
+
+
+def _seed(value: Any, name: str = "seed") -> int:
+    seed = _integer(name, value, 0)
+    if seed >= 2**62:  # the networks' seeds are twice as large
+        raise UserError(f"`{name}` must be < 2**62, got {seed}")
+    return seed
 
 
 def _number(name: str, value: Any, least: float, below: float) -> float:

@@ -20,7 +20,7 @@ class UnknownNameError(UserError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(str(name), known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         super().__init__(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}.")
 
@@ -41,9 +41,11 @@ class NonFiniteError(RunFailedError):
 
     def __init__(self, term: str, step: int, rollbacks: int = 0) -> None:
         again = f", after {rollbacks} rollback{'s' * (rollbacks > 1)}" if rollbacks else ""
+        more = f"--max-rollbacks {2 * rollbacks}" if rollbacks else "--on-divergence rollback"
         super().__init__(
             f"`{term}` is not finite at step {step}{again}; the update was not made. "
-            "Lower the learning rate, or look at the records of the steps before."
+            "Lower the learning rate, look at the records of the steps before, or resume with "
+            f"{more}"
         )
         self.term = term
         self.step = step

@@ -208,7 +208,10 @@ def _replay(
         found.skipped.append("nothing is trained: no checkpoint has a record after it")
         return
     start = starts[-1]
-    end = next((step for step in good if step > start), len(records))
+    end = start
+    goal = next((step for step in good if step > start), len(records))
+    while end < goal and end + 1 in recorded:
+        end += 1
     try:
         source = _source(run, data, condition)
         config = config_of(run, source)

@@ -105,9 +105,10 @@ class Run:
         try:
             _clear_unborn(path)
             shutil.rmtree(beside, ignore_errors=True)  # of an earlier process of this number
-            for part in ("checkpoints", "samples"):
-                (beside / part).mkdir(parents=True)
+            beside.mkdir(parents=True)
             run.lock()
+            for part in ("checkpoints", "samples"):
+                (beside / part).mkdir()
             _write(beside / "config.yaml", run._config_bytes())
             _write(beside / "card.json", run._card_bytes())
             beside.rename(path)
@@ -160,6 +161,11 @@ class Run:
             handle.close()
             raise
         self._lock = handle
+
+    @property
+    def locked(self) -> bool:
+        """Whether this process has the run for writing."""
+        return self._lock is not None
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -543,7 +549,10 @@ def _record(line: bytes) -> Record | None:
         return None
     if not isinstance(plain, dict) or type(plain.get("step")) is not int:
         return None
-    if not all(value is None or isinstance(value, (int, float, str)) for value in plain.values()):
+    if not all(
+        name.isprintable() and (value is None or isinstance(value, (int, float, str)))
+        for name, value in plain.items()
+    ):
         return None
     return plain
 
@@ -563,8 +572,12 @@ def _clear_unborn(path: Path) -> None:
         return
     for left in path.parent.iterdir():
         if left.name.startswith(f".{path.name}.") and _LEFTOVER.fullmatch(left.name):
-            with suppress(OSError), (left / ".lock").open("rb") as handle:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            with suppress(OSError):
+                if (left / ".lock").exists():
+                    with (left / ".lock").open("rb") as handle:
+                        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                elif Path(f"/proc/{left.suffix[1:]}").exists():
+                    continue  # it is about to lock it
                 shutil.rmtree(left)
 
 

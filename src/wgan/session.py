@@ -223,6 +223,8 @@ class Session:
 
         self.status = "interrupted"  # unless the loop comes to its own end
         at = state.step
+        self.run.card["status"] = "running"  # what an earlier end left there holds no longer
+        self.run.write_card()
         board = None
         try:
             board = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=state.step + 1)
@@ -589,6 +591,7 @@ def report(runs: Sequence[Run], place: Path | None = None) -> Path:
         UserError: The runs are on different data.
     """
     inputs = []
+    own = runs[0] if len(runs) == 1 and place is None else None
     for run in runs:
         run.flush()
         plane = run.load_arrays("plane.safetensors")
@@ -603,6 +606,9 @@ def report(runs: Sequence[Run], place: Path | None = None) -> Path:
     if place is None:
         place = runs[0].path / "report.html" if len(runs) == 1 else Path("report.html")
     write_report(place, inputs)
+    if own is not None and own.locked and "step" in own.card:
+        own.card["reported"] = own.card["step"]  # the last thing that a whole run comes to
+        own.write_card()
     return place
 
 

@@ -26,6 +26,7 @@ wgan trains, judges and uses Wasserstein GANs and their relatives.
   wgan train digits --seconds 60      train; ends with samples.png and report.html to look at
   wgan sample RUN -n 64               draw samples
   wgan evaluate RUN                   judge them against the data
+  wgan verify RUN                     check that it is whole
   wgan distance A B                   how far apart, and what is certain of it
   wgan compare RUN RUN                which is closer to the data
   wgan doctor RUN                     what is wrong with it, and what to do

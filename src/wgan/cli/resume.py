@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -19,6 +19,8 @@ def resume(
     *,
     steps: int | None = None,
     seconds: float | None = None,
+    on_divergence: Literal["stop", "rollback"] | None = None,
+    max_rollbacks: int | None = None,
     judge: int | None = None,
     plugin: Plugins = None,
     allow: Annotated[bool, Parameter(negative="")] = False,
@@ -33,6 +35,9 @@ def resume(
         run: The run directory.
         steps: Total steps, from the run's first step [what the run was started with].
         seconds: Bound on this command.
+        on_divergence: When a loss or gradient is not finite: stop, or rollback to the last good
+            checkpoint with a new draw and half the learning rates [as the run has it].
+        max_rollbacks: How often at most, in the whole run [as the run has it].
         judge: Samples judged against the data at the end; 0 for none [at most 2,000].
         plugin: A Python file of yours that registers parts; it is executed. Repeatable.
         allow: Go on even if the data, the versions, the settings or a plugin have changed.
@@ -50,7 +55,15 @@ def resume(
             f"wgan resume {run}{flags} --steps {2 * directory.card['step']}"
         )
         return 0
-    session = reopen(run, steps, seconds, allow=allow, started=STARTED)
+    session = reopen(
+        run,
+        steps,
+        seconds,
+        allow=allow,
+        started=STARTED,
+        on_divergence=on_divergence,
+        max_rollbacks=max_rollbacks,
+    )
     for line in session.said:
         print(f"wgan: {line}", file=sys.stderr)
     done = session.config.steps is not None and session.state.step >= session.config.steps

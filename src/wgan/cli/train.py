@@ -50,7 +50,7 @@ def train(
     plugin: Plugins = None,
     checkpoint_every: int | None = None,
     sample_every: int | None = None,
-    on_divergence: Annotated[Literal["stop", "rollback"] | None, Parameter()] = None,
+    on_divergence: Literal["stop", "rollback"] | None = None,
     max_rollbacks: int | None = None,
     data_flags: DataFlags = _DEFAULT_DATA,
     method_flags: MethodFlags = _DEFAULT_METHOD,

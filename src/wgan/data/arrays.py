@@ -8,6 +8,7 @@ import os
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
+from mmap import mmap
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -44,15 +45,14 @@ class FileChangedError(OSError):
 
 
 class Steady:
-    """A file that must stay as it is while it is read from.
+    """A file that must stay as it is while samples are read from it.
 
-    A file that is replaced or removed goes on being read as it was. One that is written to would
-    change the samples under a run's feet, and one that is cut short would end the process: a
-    memory map has no other way to say so.
+    One that is replaced or removed goes on being read as it was. One that is written to would
+    change the samples under a run's feet.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = path
+        self._path = os.fspath(path)
         self._file = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
         self._state = self._now()
@@ -64,22 +64,47 @@ class Steady:
     def check(self) -> None:
         """Raise `FileChangedError` if it has been written to."""
         if self._now() != self._state:
-            raise FileChangedError(f"{os.fspath(self._path)} was changed while it was in use")
+            raise FileChangedError(f"{self._path} was changed while it was in use")
+
+    def read(self, into: memoryview, at: int) -> None:
+        """Fill `into` from position `at` on; unlike a memory map, it survives a file cut short."""
+        if os.preadv(self._file, [into], at) < len(into):
+            raise FileChangedError(f"{self._path} was cut short while it was in use")
 
 
 class Mapped:
-    """A memory-mapped array whose file must not change; what is read of it is a copy."""
+    """The array of a memory map, read from its file; what is read of it is a copy.
+
+    Touching a map whose file was cut short ends the process without a word, so samples are read by
+    position, except in a file whose samples are scattered (Fortran order) and in a part of a map.
+    """
 
     def __init__(self, array: np.memmap[Any, Any]) -> None:
         assert array.filename is not None
         self._file = Steady(array.filename)
         self._array = array
+        self._by_sample = bool(array.flags.c_contiguous) and isinstance(array.base, mmap)
         self.shape: tuple[int, ...] = array.shape
         self.dtype: np.dtype[Any] = array.dtype
 
-    def __getitem__(self, key: Any) -> NDArray[Any]:
+    def __getitem__(self, key: slice | NDArray[np.int64]) -> NDArray[Any]:
         self._file.check()
-        return np.array(self._array[key])
+        first = key.indices(self.shape[0])[:2] if isinstance(key, slice) else None
+        if not self._by_sample or (first and key.step not in (None, 1)):  # type: ignore[union-attr]
+            return np.array(self._array[key])
+        size = self.dtype.itemsize * int(np.prod(self.shape[1:]))
+        if first:
+            places, length = [first[0]], max(0, first[1] - first[0])
+            read = np.empty((length, *self.shape[1:]), self.dtype)
+            parts = [read.reshape(-1).view(np.uint8).data] if read.size else []
+        else:
+            places = key.tolist()  # type: ignore[union-attr]
+            read = np.empty((len(places), *self.shape[1:]), self.dtype)
+            parts = [row.data for row in read.reshape(len(places), -1).view(np.uint8)]
+        for place, part in zip(places, parts, strict=False):
+            self._file.read(part, self._array.offset + place * size)
+        self._file.check()
+        return read
 
 
 def steady(rows: Rows) -> Rows:
@@ -87,6 +112,12 @@ def steady(rows: Rows) -> Rows:
     if isinstance(rows, np.memmap) and rows.mode == "r" and rows.filename is not None:
         return Mapped(rows)
     return rows
+
+
+def in_memory(rows: Rows) -> Rows:
+    """Rows that stand in no file any more, if they are few enough."""
+    size = rows.dtype.itemsize * int(np.prod(rows.shape))
+    return rows[:] if isinstance(rows, Mapped) and size <= IN_MEMORY_BYTES else rows
 
 
 class ArraySource:
@@ -116,6 +147,8 @@ class ArraySource:
             self._encoded = torch.empty(rows.shape[0], *codec.shape)
             for start, block in blocks(rows):
                 self._encoded[start : start + len(block)] = codec.encode(block)
+        else:
+            self._rows = in_memory(rows)
 
     @property
     def shape(self) -> tuple[int, ...]:

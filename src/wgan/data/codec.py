@@ -6,6 +6,7 @@ machine that has never seen the data.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -155,7 +156,44 @@ class Codec:
             fields[name] = tuple(fields[name])
         if fields["flattened"] is not None:
             fields["flattened"] = tuple(fields["flattened"])
-        return cls(**fields)
+        codec = cls(**fields)
+        codec._check()
+        return codec
+
+    def _check(self) -> None:
+        """Raise `ValueError` for what no source has; the JSON may be a stranger's."""
+        flat = self.flattened or self.shape
+        sizes = (*self.shape, *flat)
+        if self.kind not in ("image", "volume", "rows") or self.layout not in (
+            "channels-first",
+            "channels-last",
+            "no-channels",
+        ):
+            raise ValueError(f"it is of kind {self.kind!r} and layout {self.layout!r}")
+        if not self.shape or not all(type(n) is int and n > 0 for n in sizes):
+            raise ValueError(f"its shape is {self.shape}")
+        if math.prod(flat) != math.prod(self.shape):
+            raise ValueError(f"its shapes are {self.shape} and {flat}")
+        for scale, lengths in (
+            (self.values, {1, self.shape[0]}),
+            (self.conditions, {1, len(self.condition)}),
+        ):
+            numbers = (*scale.offset, *scale.scale)
+            if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):
+                raise ValueError("its scale is not of finite numbers")
+            if {len(scale.offset), len(scale.scale)} - lengths or 0 in scale.scale:
+                raise ValueError("its scale does not fit its shape")
+        for bound in (self.low, self.high):
+            if bound is not None and type(bound) not in (int, float):
+                raise ValueError(f"its range is {self.low!r} to {self.high!r}")
+        if any(np.dtype(dtype).kind not in "biuf" for dtype in (self.dtype, *self.dtypes)):
+            raise ValueError(f"it holds {self.dtype}")
+        names = (*self.columns, *self.condition)
+        if not all(isinstance(name, str) for name in names) or (
+            len(self.columns) != len(self.dtypes)
+            or (self.columns and len(self.columns) != self.shape[0])
+        ):
+            raise ValueError("its columns do not fit its shape")
 
 
 def _representable(own: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.float64]:

@@ -58,6 +58,20 @@ class DataOptions:
     cache: Path | None = None
 
     def __post_init__(self) -> None:
+        for name, kind in (
+            ("size", int),
+            ("seed", int),
+            ("drop_missing", bool),
+            ("skip_bad", bool),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                words = "a whole number" if kind is int else "true or false"
+                raise UserError(f"`{name}` must be {words}, got {value!r}")
+        for name in ("key", "layout"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise UserError(f"`{name}` must be a name, got {value!r}")
         if self.size < 8 or self.size % 4:
             raise UserError(f"`size` must be a multiple of 4, from 8 up, got {self.size}")
         if self.layout is not None and self.layout not in LAYOUTS:
@@ -92,6 +106,9 @@ class DataOptions:
 def _names(field: str, value: str | Sequence[str] | None) -> tuple[str, ...] | None:
     if value is None:
         return None
+    given: object = value  # of a file, it may be anything
+    if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
+        raise UserError(f"`{field}` must be a list of names, got {given!r}")
     names = (value,) if isinstance(value, str) else tuple(value)
     if len(set(names)) < len(names) or not names:
         raise UserError(f"`{field}` must name at least one and each only once, got {list(names)}")

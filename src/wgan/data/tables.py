@@ -185,10 +185,11 @@ class _Table:
             else:
                 self._parquet = pyarrow.parquet.ParquetFile(path)
                 self.size, schema = self._parquet.metadata.num_rows, self._parquet.schema_arrow
-        repeated = [name for name, n in Counter(schema.names).items() if n > 1]
+            names = schema.names
+        repeated = [name for name, n in Counter(names).items() if n > 1]
         if repeated:
             raise UserError(f"{path} has several columns called {', '.join(repeated)}; rename them")
-        self.types: dict[str, Any] = dict(zip(schema.names, schema.types, strict=True))
+        self.types: dict[str, Any] = dict(zip(names, schema.types, strict=True))
         if self.size < 1 or not self.types:
             raise UserError(f"{path} holds no rows")
 
@@ -257,6 +258,8 @@ def _scan(table: _Table, names: tuple[str, ...], drop_missing: bool) -> tuple[Mo
             )
         if not moments.count:
             raise UserError(f"every row of {table.path} has a missing value: {counts}")
+    if not moments.count:
+        raise UserError(f"{table.path} states {table.size} rows and has none")
     return moments, hashed.hexdigest()
 
 

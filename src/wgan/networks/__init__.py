@@ -85,7 +85,7 @@ def _made(name: str, build: Callable[[], nn.Module], seed: int) -> nn.Module:
             try:
                 with torch.device("meta"), _Unfilled():
                     size = sum(p.numel() * p.element_size() for p in build().parameters())
-            except (RuntimeError, OverflowError):  # more than can be counted
+            except (RuntimeError, OverflowError, TypeError):  # more than torch can count
                 size = sys.maxsize
             if _COPIES * size > memory_bytes():
                 raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,12 +75,38 @@ class Player:
         for name, tensor in under(tensors, "optimizer").items():
             index, slot = name.split(".", 1)
             slots.setdefault(int(index), {})[slot] = tensor
+        self._check(slots)
         current = self.optimizer.state_dict()
         for group, saved in zip(current["param_groups"], plain, strict=True):
-            group.update({k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
+            for name, value in saved.items():
+                new = tuple(value) if isinstance(value, list) else value
+                if name not in group or not _alike(new, group[name]):
+                    raise ValueError(f"optimizer option `{name}` is {value!r}")
+                group[name] = new
         self.optimizer.load_state_dict({**current, "state": slots})
         for i, tensor in enumerate(self.slow or ()):
             tensor.copy_(tensors[f"slow.{i}"])
+
+    def _check(self, slots: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Raise `ValueError` for an optimizer's memory that is not of these parameters."""
+        one = torch.zeros(1, requires_grad=True)
+        one.grad = torch.zeros(1)
+        like = self.spec.build([one])
+        like.step()
+        names = {name for name, slot in like.state[one].items() if isinstance(slot, Tensor)}
+        for index, own in slots.items():
+            shape = self.parameters[index].shape
+            if own.keys() != names or any(t.ndim and t.shape != shape for t in own.values()):
+                raise ValueError(f"the optimizer's memory of parameter {index} is not of its shape")
+
+
+def _alike(new: object, old: object) -> bool:
+    """Whether two options of an optimizer are of one kind."""
+    if isinstance(old, tuple):
+        return isinstance(new, tuple) and len(new) == len(old) and all(map(_alike, new, old))
+    if isinstance(old, (int, float)) and not isinstance(old, bool):
+        return isinstance(new, (int, float)) and not isinstance(new, bool) and math.isfinite(new)
+    return new is None if old is None else isinstance(new, type(old))
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -194,7 +194,10 @@ class TrainState:
         """
         try:
             self._load(tensors, plain)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (
+            *(AttributeError, IndexError, KeyError, OverflowError),
+            *(RuntimeError, TypeError, ValueError),
+        ) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(
                 f"the checkpoint does not fit the run's networks and optimizers: {reason[-1]}"
@@ -210,8 +213,10 @@ class TrainState:
             name: tensor.to(self.like.device)
             for name, tensor in under(tensors, "objective").items()
         }
-        self.step, self.drawn = int(plain["step"]), int(plain["drawn"])
-        self.rollbacks = int(plain.get("rollbacks", 0))
+        counts = [plain["step"], plain["drawn"], plain.get("rollbacks", 0)]
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError(f"step, samples drawn and rollbacks are {counts}")
+        self.step, self.drawn, self.rollbacks = counts
         self.rollback_step = plain.get("rollback_step")
         self._scale_rates()
 
