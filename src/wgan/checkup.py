@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import math
 import os
 from collections.abc import Mapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from wgan.diagnostics.examination import (
     look_at,
 )
 from wgan.diagnostics.rules import Diagnosis, diagnose
+from wgan.diagnostics.signs import Series
 from wgan.errors import RunFailedError, UserError
 from wgan.run import Run
 from wgan.trained import Data, Trained
@@ -94,16 +97,116 @@ def doctor(
     """What is wrong with a run, why, and what to do about it.
 
     Args:
-        run: A run directory.
+        run: A run directory; or the losses of another tool, a CSV file with a line of names or a
+            folder of TensorBoard event files, of which less can be said.
         data, condition: The data again, where it was in memory.
         generator, critic: The modules again, where they were the user's own.
 
     Raises:
         UserError: It is not a run, or it is damaged.
     """
+    if not isinstance(run, Run) and (columns := foreign(Path(run))) is not None:
+        return diagnose(examine_columns(columns))
     return diagnose(
         examine(run, data=data, condition=condition, generator=generator, critic=critic)
     )
+
+
+_NAMES = {
+    "critic_loss": ("critic_loss", "loss_d", "d_loss", "errd", "loss_critic", "disc_loss", "lossd"),
+    "generator_loss": ("generator_loss", "loss_g", "g_loss", "errg", "gen_loss", "lossg"),
+    "wasserstein_estimate": (
+        *("wasserstein_estimate", "wasserstein_distance", "wasserstein", "w_dist", "wdist"),
+        *("wasserstein_d", "estimate"),
+    ),
+    "gradient_penalty": ("gradient_penalty", "gp", "grad_penalty"),
+    "critic_gradient_norm": ("critic_gradient_norm", "grad_norm_d", "d_grad_norm"),
+    "generator_gradient_norm": ("generator_gradient_norm", "grad_norm_g", "g_grad_norm"),
+    "step": ("step", "steps", "iteration", "iter", "global_step", "gen_iterations"),
+}
+"""What other tools call the terms of the records, in small letters without slashes."""
+
+
+def foreign(path: Path) -> dict[str, tuple[Series, Series]] | None:
+    """The curves in a CSV file or a folder of event files of another tool; None for a run.
+
+    Raises:
+        UserError: It is neither and no run, or nothing in it is a number.
+    """
+    if (path / "card.json").is_file():
+        return None
+    if path.is_file():
+        found = _of_csv(path)
+    elif path.is_dir() and any(path.rglob("events.out.tfevents.*")):
+        found = _of_events(path)
+    else:
+        return None
+    if not found:
+        raise UserError(f"{path} holds no numbers over steps")
+    return found
+
+
+def examine_columns(columns: Mapping[str, tuple[Series, Series]]) -> Examination:
+    """An examination of losses alone."""
+    known = {name: term for term, names in _NAMES.items() for name in names}
+    found = {}
+    for name, curve in columns.items():
+        short = name.lower().rsplit("/", 1)[-1].strip().replace(" ", "_").replace("-", "_")
+        if not short.endswith("_seconds"):  # of some steps only
+            found[known.get(short, short)] = curve
+    estimate = "wasserstein_estimate" if "wasserstein_estimate" in found else None
+    steps = max(len(values) for _, values in found.values())
+    named = sorted(set(found) & set(_NAMES))
+    missing = "networks, data and samples: these are the losses of another tool" + (
+        f", of which {', '.join(named)} are known here" if named else ", with names not known here"
+    )
+    return Examination(steps=steps, curves=found, estimate=estimate, missing=missing)
+
+
+def _of_csv(path: Path) -> dict[str, tuple[Series, Series]]:
+    try:
+        with path.open(newline="", errors="replace") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, csv.Error) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    columns: dict[str, tuple[list[float], list[float]]] = {}
+    for number, row in enumerate(rows, 1):
+        given = {str(name).strip(): value for name, value in row.items() if name is not None}
+        keys = {name.lower(): name for name in given}
+        step_name = next((keys[name] for name in _NAMES["step"] if name in keys), None)
+        step = _number(given.get(step_name)) if step_name is not None else None
+        for name, text in given.items():
+            value = _number(text)
+            if name != step_name and value is not None:
+                steps, values = columns.setdefault(name, ([], []))
+                steps.append(number if step is None else step)
+                values.append(value)
+    return {name: (np.array(steps), np.array(values)) for name, (steps, values) in columns.items()}
+
+
+def _number(text: object) -> float | None:
+    try:
+        value = float(str(text))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _of_events(path: Path) -> dict[str, tuple[Series, Series]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = {}
+    for folder in sorted({file.parent for file in path.rglob("events.out.tfevents.*")}):
+        events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+        events.Reload()
+        for tag in events.Tags()["scalars"]:
+            kept = [event for event in events.Scalars(tag) if math.isfinite(event.value)]
+            if kept:
+                found[tag] = (
+                    np.array([float(event.step) for event in kept]),
+                    np.array([float(event.value) for event in kept]),
+                )
+    return found
 
 
 def data_facts(source: Source) -> DataFacts:

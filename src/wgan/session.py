@@ -26,6 +26,7 @@ from wgan.card import differences, make_card, now, versions
 from wgan.config import Config
 from wgan.data.base import Source
 from wgan.diagnostics import Audit, HeldOut, Stopping, parse_rule
+from wgan.diagnostics.audit import PROBE_UPDATES
 from wgan.diagnostics.stopping import EXCESS, require_known
 from wgan.errors import NonFiniteError, RunFailedError, UserError
 from wgan.reports.report import Plane, ReportInput, write_report
@@ -40,7 +41,8 @@ _DRAWN = 1000  # samples of a sheet of rows, and of the plane
 _TENSORBOARD_EVERY = 10  # steps
 _AUDIT_SHARE = 0.05  # of the time, at most
 _ROUND = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)  # with a power of ten, for numbers of steps
-_AUDIT_LEAST = 0.2  # seconds; a run whose share is less has no audit
+_AUDIT_LEAST = 0.2  # seconds that any audit takes
+_SLOW = 1.0  # seconds from which one timing is enough
 
 
 @dataclass
@@ -507,8 +509,7 @@ def plan_audits(
 
     Some steps and an audit of a state of their own are timed before the run begins, so that which
     steps are audited is settled then and a resumed run repeats them. The interval is a round
-    number. A run so short that its share is less than 0.2 s, or that would have no audit, has none:
-    the interval is 0.
+    number. A run that is too short for one audit within its share has none: the interval is 0.
     """
 
     def fresh() -> TrainState:
@@ -525,19 +526,24 @@ def plan_audits(
 
     state = fresh()
     try:
-        steps = [took(state) for _ in range(4)][1:]  # a first one loads what later ones have
+        step = took(state)
+        if step < _SLOW:  # a first one loads what later ones have
+            step = min(took(state) for _ in range(3))
     except NonFiniteError:
         return None, 0  # the run itself will say so
-    step = min(steps)
     length = math.inf if config.steps is None else config.steps * step
     length = min(length, math.inf if config.seconds is None else config.seconds)
-    if _AUDIT_SHARE * length < _AUDIT_LEAST:
+    updates = 1 if state.critic is None else state.method.n_critic * state.method.critic_passes
+    least = max(_AUDIT_LEAST, PROBE_UPDATES / (updates + 1) * step if state.critic else 0.0)
+    if _AUDIT_SHARE * length < least:
         return None, 0
     audit = make_audit(config, training, heldout)
     if audit is None:
         return None, 0
     before = deepcopy(audit.tensors())
-    seconds = min(float(str(audit(state)["audit_seconds"])) for _ in range(2))
+    seconds = float(str(audit(state)["audit_seconds"]))
+    if seconds < _SLOW:
+        seconds = min(seconds, float(str(audit(state)["audit_seconds"])))
     audit.load(before)
     needed = max(10.0, seconds / (_AUDIT_SHARE * step))
     power = 10 ** math.floor(math.log10(needed))

@@ -27,7 +27,8 @@ def doctor(
     Example: `wgan doctor runs/0001-digits-wgan-gp`
 
     Args:
-        run: The run directory.
+        run: The run directory; or the losses of another tool: a CSV file with a line of names, or a
+            folder of TensorBoard event files.
         data: The data, where it has moved [what the run was trained on].
         plugin: A Python file of yours that registers parts; it is executed. Repeatable.
         json: Print JSON.

@@ -32,9 +32,11 @@ from wgan.types import Batch, Record
 LEVEL = 0.95
 """Of the certified lower bound, one-sided."""
 
+PROBE_UPDATES = 25
+"""Of the critic, in its optimality probe."""
+
 _FIT = 512  # of each, for finding critics
 _CHOOSE = 1 / 4  # of those, for choosing a critic; the bound is measured on the rest
-_UPDATES = 25  # of the critic in its optimality probe
 _DIRECTIONS = 64  # of the sliced W1
 _CHUNKS = 4  # batches behind the critic's estimate
 
@@ -102,7 +104,7 @@ class Audit:
             "floor": held.select.yardstick.between.value,
             "w1_floor": self._w1.between.value,
             "level": LEVEL,
-            "critic_updates": _UPDATES,
+            "critic_updates": PROBE_UPDATES,
         }
 
     # -- one audit -------------------------------------------------------------------------------
@@ -204,7 +206,7 @@ class Audit:
 
         source = self._training
         before, after = optimality_gap(
-            state, lambda count: state.next_batch(source, count), estimate, _UPDATES
+            state, lambda count: state.next_batch(source, count), estimate, PROBE_UPDATES
         )
         slopes = torch.cat(
             [slopes_between(state, *chunk, seed=k) for k, chunk in enumerate(chunks)]

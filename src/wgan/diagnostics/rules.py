@@ -226,7 +226,7 @@ def _diverging(x: Examination) -> Finding | None:
         f"{left * x.steps / 3:,.0f} more steps.",
         "lower --lr, or hold the critic: --constraint gradient-penalty; --on-divergence rollback "
         "keeps the run alive",
-        _sure(doublings, 5, low=0.7),
+        _sure(doublings, 5, low=0.9),
     )
 
 

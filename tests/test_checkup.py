@@ -1,0 +1,90 @@
+"""The doctor on real runs, and on the losses of other tools."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import wgan
+from wgan.checkup import examine
+from wgan.cli import main
+from wgan.errors import UserError
+
+TINY: dict[str, Any] = {
+    "width": 16, "depth": 2, "batch_size": 16, "n_critic": 1, "latent": 4, "steps": 12,
+}  # fmt: skip
+
+
+def test_a_run_is_examined_and_left_as_it_was(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(600, 4))
+    data[:, 2] = 3.0
+    place = tmp_path / "run"
+    wgan.train(data, out=place, audit_every=4, **TINY)
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    found = wgan.doctor(place, data=data)
+    assert found.verdict == "ill"
+    assert found.findings[0].name == "constant-column"
+    assert "column 2" in found.findings[0].evidence
+    assert {p: p.read_bytes() for p in place.rglob("*") if p.is_file()} == before
+    seen = examine(place, data=data)
+    assert seen.steps == 12
+    assert seen.networks is not None
+    assert len(seen.networks.critic) == 3
+    assert 0 < seen.networks.generator_step < 0.1
+    assert seen.networks.moved is not None
+    assert 0 < seen.networks.moved < 0.5
+    assert seen.judged["w1"].value > seen.judged["w1"].floor
+    without = wgan.doctor(place)  # the array was in memory, and is gone
+    assert "was in memory" in without.missing
+
+
+def test_the_command_says_it_in_words_and_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "run"
+    with pytest.raises(wgan.RunFailedError):
+        wgan.train(
+            "gaussians8", out=place, recipe="wgan", optimizer="sgd", lr=1e4,
+            constraints={"weight-clipping": {"bound": 1e9}}, **{**TINY, "steps": 200},
+        )  # fmt: skip
+    assert main(["doctor", str(place)]) == 0
+    out = capsys.readouterr().out
+    assert "diverged (99% sure)" in out
+    assert "  do    lower --lr" in out
+    assert main(["doctor", str(place), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == "ill"
+    assert set(found["findings"][0]) == {
+        "name", "evidence", "cause", "advice", "confidence", "kind",
+    }  # fmt: skip
+    assert main(["doctor", str(tmp_path / "nothing")]) == 2
+
+
+def test_losses_of_other_tools(tmp_path: Path) -> None:
+    rows = ["iteration,Loss_D,Wasserstein_D,grad_norm_D,note"]
+    rows += [f"{i * 10},{-i},{2.0 ** (i / 8)},{2.0 ** (i / 4)},x" for i in range(1, 200)]
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(rows) + "\n31,nan,,,\n")
+    found = wgan.doctor(path)
+    names = [finding.name for finding in found.findings]
+    assert names == ["divergence-ahead", "exploding-gradient"]
+    assert "critic_loss, step" not in found.missing
+    assert "wasserstein_estimate" in found.missing
+    (tmp_path / "text.csv").write_text("a,b\nx,y\n")
+    with pytest.raises(UserError, match="holds no numbers over steps"):
+        wgan.doctor(tmp_path / "text.csv")
+
+
+def test_event_files_of_other_tools(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path)) as board:
+        for step in range(1, 100):
+            board.add_scalar("train/d_grad_norm", 2.0 ** (step / 4), step)
+            board.add_scalar("train/step_seconds", 0.1, step)
+    found = wgan.doctor(tmp_path)
+    names = [finding.name for finding in found.findings]
+    assert names == ["divergence-ahead", "exploding-gradient"]
