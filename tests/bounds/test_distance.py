@@ -173,11 +173,11 @@ def test_the_bound_from_below_takes_no_pair_on_both_sides(monkeypatch: pytest.Mo
 
 
 def test_a_short_time_takes_fewer_samples_and_says_so() -> None:
-    """Twice what was asked for, on a busy machine; in full it takes far longer."""
+    """The bound in time is wide, for busy machines; that in samples is what keeps it."""
     x, y = normal(0, 4_000, 64), normal(1, 4_000, 64) + 0.2
     began = time.monotonic()
-    found = measure(x, y, seconds=2.0)
-    assert time.monotonic() - began < 8
+    found = measure(x, y, seconds=1.0)
+    assert time.monotonic() - began < 30
     assert found.context["samples"] < 1_000
     assert found.population is not None
     assert found.population.floor_size < 1_000

@@ -493,7 +493,7 @@ def _context(x: Points, y: Points, metric: Cost, seed: int, size: int) -> dict[s
     found = {
         "samples": float(min(len(x), len(y))),
         "sliced_w1": float(sliced_wasserstein(first, second, lines)),
-        "max_sliced_w1": _max_sliced(first, second, lines[:32]),
+        "max_sliced_w1": _max_sliced(first, second, lines[: max(4, min(32, 2**15 // dim))]),
         "w2": math.sqrt(max(0.0, exact_from_cost(cost_matrix(x, y, "sqeuclidean")).value)),
         "w2_of_gaussians": math.sqrt(max(0.0, sample_bures_squared(x, y))),
     }
