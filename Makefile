@@ -14,11 +14,12 @@ BUILD := $(shell printf '%s' '$(TORCH)' | cksum | cut -d ' ' -f 1)
 
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help train test lint types imports unit docs clean
+.PHONY: help train test test-slow lint types imports unit docs clean
 
 help:
 	@echo "make train   set up, train on real digits, end with samples to look at"
 	@echo "make test    set up, run lint, types, import direction, tests and docs"
+	@echo "make test-slow   the tests that take minutes: hundreds of kills, 10,000 damaged files"
 
 train: $(VENV)/base-$(BUILD)
 	@$(BIN)/wgan train digits --recipe wgan-gp --steps 5000
@@ -37,6 +38,9 @@ imports: $(VENV)/dev-$(BUILD)
 
 unit: $(VENV)/dev-$(BUILD)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+test-slow: $(VENV)/dev-$(BUILD)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
 
 docs: $(VENV)/dev-$(BUILD)
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
