@@ -60,9 +60,11 @@ def benchmark_w1(
     for kind in kinds:
         if kind not in known_estimators():
             raise UnknownNameError("estimator", kind, known_estimators())
-    for flag, value, least in (("seeds", seeds, 0 if results else 1), ("fresh", fresh, 0)):
+    for flag, value, least in (("seeds", seeds, 0), ("fresh", fresh, 0)):
         if value < least:
             raise UserError(f"--{flag} must be >= {least}, got {value}")
+    if seeds == 0 and results is None:
+        raise UserError("--seeds 0 writes the page from a file of results; give it by --results")
     if not 0 < seconds < float("inf"):
         raise UserError(f"--seconds must be > 0, got {seconds}")
     trials = [
@@ -79,7 +81,11 @@ def benchmark_w1(
         for trial, result in run_trials(trials, out, jobs=jobs):
             done += 1
             off = result["estimate"] / result["w1"] - 1
-            said = f"at least {result['lower']:.4g}" if "lower" in result else "an estimate"
+            said = (
+                f"at least {result['lower']:.4g}"
+                if "lower" in result
+                else f"reports {result['estimate']:.4g}"
+            )
             _say(
                 f"{done}/{len(trials)}  {trial.pair} {trial.estimator} seed {trial.seed}: "
                 f"{said} of {result['w1']:.4g} ({off:+.1%})"
