@@ -50,7 +50,7 @@ from wgan.run import Run
 EVERY = 5
 TINY = [
     *("--width", "8", "--depth", "1", "--batch-size", "8", "--n-critic", "1", "--latent", "2"),
-    *("--checkpoint-every", str(EVERY), "--sample-every", "20"),
+    *("--checkpoint-every", str(EVERY), "--sample-every", "20", "--audit-every", "13"),
 ]
 QUIET = ["--judge", "0", "--quiet"]
 PATIENCE = 120.0
