@@ -20,6 +20,7 @@ from wgan.types import Loss
 
 TINY: dict[str, Any] = {
     "width": 8,
+    "audit_every": 0,
     "depth": 1,
     "batch_size": 8,
     "n_critic": 1,
