@@ -14,6 +14,7 @@ from wgan.cli.distance import distance
 from wgan.cli.evaluate import evaluate
 from wgan.cli.listing import data, recipes
 from wgan.cli.report import report
+from wgan.cli.reproduce import reproduce
 from wgan.cli.resume import resume
 from wgan.cli.sample import sample
 from wgan.cli.train import train
@@ -53,6 +54,7 @@ for command in (
     data,
     bench_recipes,
     benchmark_w1,
+    reproduce,
 ):
     app.command(command)
 
