@@ -7,7 +7,11 @@ verdict, :mod:`gallery <wgan.experiments.reproduction.gallery>` writes them up.
 
 from wgan.errors import UnknownNameError
 from wgan.experiments.reproduction import (
+    clipping_pathologies,
     discontinuity,
+    eight_gaussians,
+    momentum,
+    optimal_critic,
     parallel_lines,
     sliding_gaussians,
 )
@@ -18,6 +22,10 @@ EXPERIMENTS: dict[str, Experiment] = {
     for module in (
         parallel_lines,
         sliding_gaussians,
+        eight_gaussians,
+        optimal_critic,
+        momentum,
+        clipping_pathologies,
         discontinuity,
     )
 }
