@@ -10,13 +10,17 @@ import torch
 
 from wgan.experiments.reproduction import (
     clipping_pathologies,
+    constraints_compared,
     discontinuity,
+    eight_gaussians,
+    meaningful_loss,
     momentum,
     optimal_critic,
     parallel_lines,
     sliding_gaussians,
 )
 from wgan.experiments.reproduction.base import Budget, Claim, Outcome
+from wgan.reports.plots import Curve
 from wgan.training import OptimizerSpec, Player
 
 SMALL: dict[str, tuple[Any, Any]] = {
@@ -93,3 +97,48 @@ def test_divergences_of_known_laws() -> None:
 def test_js_of_gaussians_slid_by_little_is_an_eighth_of_the_square() -> None:
     x = np.linspace(-8, 9, 2001)
     assert sliding_gaussians.js_by_quadrature(0.1, x) == pytest.approx(0.1**2 / 8, rel=0.01)
+
+
+def test_eight_gaussians_in_a_few_steps_are_judged_at_every_look() -> None:
+    settings = eight_gaussians.Settings(steps=40, looks=4, judged=200, seeds=1)
+    course = eight_gaussians.follow("wgan", 3, settings, Budget())
+    assert course.steps == (10, 20, 30, 40)
+    assert course.w1[-1] < course.w1[0]
+    assert (len(course.modes), len(course.moved)) == (4, 3)
+    assert course.late((0, 0, 2, 4)) == 3
+
+
+def test_every_constraint_is_compared_on_the_same_time() -> None:
+    settings = constraints_compared.Settings(
+        seconds=0.4, looks=4, batch_size=32, width=16, timed=5, judged=100, seeds=1
+    )
+    outcome = constraints_compared.run(Budget(seed=3), settings)
+    assert set(outcome.statistics) == {claim.name for claim in constraints_compared.CLAIMS}
+    for name in constraints_compared.CONSTRAINTS:
+        (course,) = outcome.notes[name]
+        assert course["steps"] > 0
+        assert 0 < course["w1"][-1] < math.inf
+    assert constraints_compared.Course(1, 1, (9, 9, 1, 3)).swing == 0.5
+
+
+def test_an_estimate_that_falls_with_w1_tracks_it() -> None:
+    steps = np.arange(1, 201)
+    at, w1 = np.array([10, 50, 100, 200]), np.array([4.0, 3.0, 2.0, 1.0])
+    curves = {
+        "falls": Curve(steps, 1.0 / steps),
+        "rises": Curve(steps, np.log(steps)),
+        "stays": Curve(steps, np.ones(200)),
+    }
+    course = meaningful_loss.Course(curves, at, w1, ())
+    assert [course.correlation(name) for name in curves] == pytest.approx([1, -1, 0])
+
+
+def test_a_high_rate_leaves_the_digits_where_they_are() -> None:
+    settings = meaningful_loss.Settings(steps=200, looks=3, judged=100)
+    names = ("wasserstein_estimate",)
+    usual, high = (
+        meaningful_loss.follow(meaningful_loss.RUNS[name], names, 3, settings, Budget())
+        for name in ("clipping", "clipping, high rate")
+    )
+    assert usual.w1[-1] < 0.9 * usual.w1[0]
+    assert high.w1[-1] > 1.5 * usual.w1[-1]

@@ -8,8 +8,10 @@ verdict, :mod:`gallery <wgan.experiments.reproduction.gallery>` writes them up.
 from wgan.errors import UnknownNameError
 from wgan.experiments.reproduction import (
     clipping_pathologies,
+    constraints_compared,
     discontinuity,
     eight_gaussians,
+    meaningful_loss,
     momentum,
     optimal_critic,
     parallel_lines,
@@ -24,8 +26,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         sliding_gaussians,
         eight_gaussians,
         optimal_critic,
+        meaningful_loss,
         momentum,
         clipping_pathologies,
+        constraints_compared,
         discontinuity,
     )
 }
