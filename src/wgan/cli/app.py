@@ -15,6 +15,7 @@ from wgan.cli.doctor import doctor
 from wgan.cli.evaluate import evaluate
 from wgan.cli.listing import data, recipes
 from wgan.cli.report import report
+from wgan.cli.reproduce import reproduce
 from wgan.cli.resume import resume
 from wgan.cli.sample import sample
 from wgan.cli.train import train
@@ -57,6 +58,7 @@ for command in (
     data,
     bench_recipes,
     benchmark_w1,
+    reproduce,
 ):
     app.command(command)
 
