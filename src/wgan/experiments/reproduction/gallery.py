@@ -22,7 +22,8 @@ _INTRODUCTION = """\
 NAME` runs one, and `wgan reproduce all` runs those without a result and writes this page. Every
 claim is a number and a threshold that stood in the experiment's file before it was run. It *holds*
 if every seed meets the threshold, *does not hold here* if most seeds miss it, and is *not decided
-at this budget* otherwise, or if too few seeds were finished.
+at this budget* otherwise, or if too few seeds were finished. Where a statistic or a threshold was
+settled after a trial run, the trial had other seeds than those reported here.
 
 <!-- not run: the listing is shown by the command itself, and a run takes up to minutes -->
 ```bash
@@ -63,7 +64,7 @@ def page(found: Sequence[tuple[Experiment, Result]]) -> str:
 
 def _section(experiment: Experiment, result: Result) -> str:
     if result.seeds == 1 == experiment.seeds:
-        how = f"nothing is random; {result.seconds:.0f} s"
+        how = "seconds; nothing is random"
     else:
         seeds = f"{result.seeds} seed{'s' * (result.seeds != 1)} from {result.seed}"
         how = f"{seeds}, {result.seconds:.0f} s on one core of a shared machine"
@@ -71,7 +72,7 @@ def _section(experiment: Experiment, result: Result) -> str:
     parts = [
         f"## {experiment.name}\n",
         f"{experiment.title}: **{result.verdict}**.\n",
-        f"{experiment.source}. {run}: {how}.\n",
+        f"Source: {experiment.source}. {run}: {how}.\n",
     ]
     if result.seeds:
         parts.append(f"![{experiment.title}]({_IMAGES / experiment.name}.png)\n")
