@@ -6,16 +6,20 @@ is the three in a row; extragradient puts both players' gradients before both mo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import cached
 
+from wgan.constraints.slopes import SlopePenalty, dual_norm
 from wgan.errors import NonFiniteError, UserError
+from wgan.networks import Generator
+from wgan.objectives import Objective
 from wgan.training.player import Player
 from wgan.training.state import TrainState
-from wgan.types import Batch, Critic, Scores
+from wgan.types import Batch, Critic, Draw, Loss, Scores
 
 Terms = dict[str, Tensor]
 
@@ -49,10 +53,18 @@ def generate(module: nn.Module, latent: Tensor, condition: Tensor | None) -> Ten
     return out
 
 
-def critic_update(state: TrainState, batch: Batch) -> Terms:
-    """Move the critic once; its losses apart as detached scalars."""
-    terms = _critic_gradient(state, batch)
-    _move_critic(state)
+def critic_updates(state: TrainState, batches: Sequence[Batch]) -> Terms:
+    """Move the critic once or more (`critic_passes`) on each batch; the last one's losses.
+
+    What is random is drawn for all of them first, and the fakes are generated, in one pass if the
+    generator allows it.
+    """
+    assert state.critic is not None
+    drawn = [draw_update(state, b) for b in batches for _ in range(state.method.critic_passes)]
+    terms: Terms = {}
+    for update, fakes in zip(drawn, draw_fakes(state, drawn), strict=True):
+        terms = _differentiate(state, state.critic, *_critic_loss(state, update, fakes), "critic")
+        _move_critic(state)
     return terms
 
 
@@ -90,35 +102,133 @@ def extragradient_update(state: TrainState, next_batch: Callable[[int], Batch]) 
     return terms
 
 
+class Drawn(NamedTuple):
+    """A critic update before anything is differentiated.
+
+    Attributes:
+        batch: Real samples.
+        latents: One for each batch of fakes, ``[batch, latent]``.
+        draw: The objective's.
+        penalty_draws: The constraints', in their order.
+    """
+
+    batch: Batch
+    latents: list[Tensor]
+    draw: Draw
+    penalty_draws: list[Draw]
+
+
+def draw_update(state: TrainState, batch: Batch) -> Drawn:
+    """Everything random that a critic update on this batch needs, dropout's masks apart."""
+    method, shape = state.method, tuple(batch.values.shape)
+    return Drawn(
+        batch,
+        [state.latents(shape[0]) for _ in range(method.objective.n_fakes)],
+        method.objective.draw(state.rng, shape).to(state.like),
+        [c.draw(state.rng, shape).to(state.like) for c in method.constraints],
+    )
+
+
+@torch.no_grad()
+def draw_fakes(state: TrainState, drawn: Sequence[Drawn]) -> list[list[Tensor]]:
+    """The fakes of some critic updates: in one pass, where the generator knows no batches."""
+    player = state.generator
+    asked = [(z, each.batch.condition) for each in drawn for z in each.latents]
+    if len(asked) > 1 and _treats_samples_alone(player.module):
+        conditions = [condition for _, condition in asked if condition is not None]
+        joined = _fakes(
+            player,
+            torch.cat([z for z, _ in asked]),
+            torch.cat(conditions) if conditions else None,
+        )
+        fakes = list(joined.split_with_sizes([len(z) for z, _ in asked]))
+    else:
+        fakes = [_fakes(player, z, condition) for z, condition in asked]
+    per_update = state.method.objective.n_fakes
+    return [fakes[i : i + per_update] for i in range(0, len(fakes), per_update)]
+
+
+def _fakes(player: Player, latent: Tensor, condition: Tensor | None) -> Tensor:
+    if player.chain is not None and player.chain.free:
+        return player.chain.generate(latent, condition)
+    return generate(player.module, latent, condition)
+
+
+def _treats_samples_alone(module: nn.Module) -> bool:
+    """Whether only the network's own layers are in it, and none sees more than one sample."""
+    return type(module) is Generator and all(type(m) in _ALONE for m in module.body.modules())
+
+
+_ALONE = (nn.Sequential, nn.Linear, nn.ReLU, nn.LayerNorm)
+
+
 def critic_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
     """What the critic minimises, constraints included, and its parts as detached scalars."""
+    drawn = draw_update(state, batch)
+    return _critic_loss(state, drawn, draw_fakes(state, [drawn])[0])
+
+
+def _critic_loss(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) -> tuple[Tensor, Terms]:
     method, player = state.method, state.critic
     assert player is not None
     step = state.step + 1
-    shape = tuple(batch.values.shape)
-    latents = [state.latents(shape[0]) for _ in range(method.objective.n_fakes)]
-    draw = method.objective.draw(state.rng, shape).to(state.like)
-    penalty_draws = [c.draw(state.rng, shape).to(state.like) for c in method.constraints]
-
-    with torch.no_grad():
-        fakes = [generate(state.generator.module, z, batch.condition) for z in latents]
-    critic = bind_critic(player.module, batch.condition)
+    real = drawn.batch.values
+    critic, slopes = _ask(state, drawn, fakes)
     with cached():  # parametrised weights (spectral, orthogonal) are computed once per update
         loss, state.objective = method.objective.critic_loss(
-            critic, batch.values, fakes, draw, state.objective, step
+            critic, real, fakes, drawn.draw, state.objective, step
         )
         total, terms = loss.value, {"critic_loss": loss.value.detach(), **loss.terms}
         share = method.penalty_share(step)
-        witness = method.objective.witness(critic, batch.values, fakes, draw)
-        for constraint, penalty_draw in zip(method.constraints, penalty_draws, strict=True):
-            for penalty in (
-                constraint.penalty(witness, batch.values, fakes[0], penalty_draw, step),
-                constraint.weight_penalty(player.module, step),
-            ):
-                if penalty is not None:
-                    total = total + share * penalty.value
-                    terms |= penalty.terms
+        witness = method.objective.witness(critic, real, fakes, drawn.draw)
+        for constraint, penalty_draw in zip(method.constraints, drawn.penalty_draws, strict=True):
+            if (slope := slopes.get(constraint.name)) is not None:
+                assert isinstance(constraint, SlopePenalty)
+                penalty: Loss | None = constraint.priced(dual_norm(slope, constraint.norm))
+            else:
+                penalty = constraint.penalty(witness, real, fakes[0], penalty_draw, step)
+            for part in (penalty, constraint.weight_penalty(player.module, step)):
+                if part is not None:
+                    total = total + (part.value if share == 1 else share * part.value)
+                    terms |= part.terms
     return total, terms
+
+
+def _ask(
+    state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]
+) -> tuple[Critic, dict[str, Tensor]]:
+    """The critic; and where it is a chain, its slopes by constraint, all found in one pass.
+
+    The one pass has the scores of real samples and fakes too, which the critic then gives when it
+    is asked for them.
+    """
+    method, player = state.method, state.critic
+    assert player is not None
+    real, condition = drawn.batch
+    plain = bind_critic(player.module, condition)
+    chain = player.chain
+    if chain is None or not chain.free:
+        return plain, {}
+    points = {}
+    if type(method.objective).witness is Objective.witness:
+        points = {
+            c.name: c.points(real, fakes[0], draw)
+            for c, draw in zip(method.constraints, drawn.penalty_draws, strict=True)
+            if isinstance(c, SlopePenalty) and c.method == "exact" and c.due(state.step + 1)
+        }
+    batches = (real, *fakes)
+    at = torch.cat([*points.values()]) if points else None
+    scores, slopes = chain.judge(torch.cat(batches), at, condition)
+    sizes = [len(batch) for batch in batches]
+    assert scores.features is not None
+    parts = zip(*(part.split_with_sizes(sizes) for part in scores if part is not None), strict=True)
+    known = list(zip(batches, (Scores(*part) for part in parts), strict=True))
+
+    def critic(values: Tensor) -> Scores:
+        return next((found for batch, found in known if batch is values), None) or plain(values)
+
+    of_each = slopes.split_with_sizes([len(each) for each in points.values()])
+    return critic, dict(zip(points, of_each, strict=True))
 
 
 def generator_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
@@ -129,8 +239,8 @@ def generator_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
     latents = [state.latents(shape[0]) for _ in range(method.objective.n_fakes)]
     draw = method.objective.draw(state.rng, shape).to(state.like)
 
-    fakes = [generate(module, z, batch.condition) for z in latents]
-    critic = bind_critic(state.critic.module, batch.condition) if state.critic else _identity_critic
+    fakes = [_fakes(state.generator, z, batch.condition) for z in latents]
+    critic = _held(state.critic, batch.condition) if state.critic else _identity_critic
     with cached():
         loss, state.objective = method.objective.generator_loss(
             critic, batch.values, fakes, draw, state.objective, step
@@ -141,6 +251,14 @@ def generator_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
                 total = total + penalty.value
                 terms |= {f"generator_{name}": value for name, value in penalty.terms.items()}
     return total, terms
+
+
+def _held(player: Player, condition: Tensor | None) -> Critic:
+    """The critic as the generator sees it: only what it scores is differentiable, where it can."""
+    chain = player.chain
+    if chain is None or not chain.free:
+        return bind_critic(player.module, condition)
+    return lambda values: chain.judge(values, None, condition, fixed=True)[0]
 
 
 def _identity_critic(values: Tensor) -> Scores:
