@@ -1,7 +1,7 @@
 """How fast is a step? Against the plain published loop, and against the machine's own ceiling.
 
-    python -m benchmarks.speed [--rows digits,mlp128] [--seconds 20] [--threads 1] [--json FILE]
-                               [--page docs/speed.md]
+    python -m benchmarks.speed [--rows digits,mlp128] [--seconds 20] [--threads 1]
+                               [--no-compiled] [--json FILE]
 
 The plain loop is Algorithm 1 of Arjovsky et al. 2017, or of Gulrajani et al. 2017, as everyone
 writes it: eager, fp32, torch's optimizers as they come, one `.item()` a loss and step. It has the
@@ -21,7 +21,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -50,15 +50,15 @@ class Work:
         title: In words.
         data: Makes the source.
         settings: Of the engine; the plain loop takes its hyperparameters from what they resolve to.
-        variants: Further settings of the engine by the name of the column.
+        variants: Of the engine, see `VARIANTS`.
         floor: The ratio to the plain loop that each variant should reach.
     """
 
     title: str
     data: Callable[[], Source]
     settings: dict[str, Any]
-    variants: dict[str, dict[str, Any]] = field(default_factory=lambda: {"eager": {}})
-    floor: dict[str, float] = field(default_factory=dict)
+    variants: tuple[str, ...]
+    floor: dict[str, float]
 
 
 def pictures(side: int, channels: int) -> Source:
@@ -73,33 +73,61 @@ def plane() -> Source:
     return open_source((centre + 0.02 * rng.normal(size=centre.shape)).astype(np.float32))
 
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "fp32": {"precision": "fp32", "compile": "off"},
+    "fp32 compiled": {"precision": "fp32", "compile": "on"},
+    "bf16": {"precision": "bf16", "compile": "off"},
+    "bf16 compiled": {"precision": "bf16", "compile": "on"},
+}
+
 _PUBLISHED = {"settings": "published", "audit_every": 0}
 _CLIP = {**_PUBLISHED, "recipe": "wgan", "network": "dcgan"}
 _GP = {**_PUBLISHED, "recipe": "wgan-gp", "critic_norm": "none"}
 _TOY = {**_GP, "network": "mlp", "batch_size": 256, "latent": 2, "n_critic": 5}
+_SMALL = ("fp32", "fp32 compiled")
 
 ROWS: dict[str, Work] = {
     "dcgan64": Work(
         "DCGAN 64x64x3, 64 filters, batch 64, clipping",
         lambda: pictures(64, 3),
         {**_CLIP, "width": 64},
+        tuple(VARIANTS),
+        {"fp32": 1.2, "bf16": 1.8},
     ),
     "dcgan32": Work(
         "DCGAN 32x32x1, 32 filters, batch 64, clipping",
         lambda: pictures(32, 1),
         {**_CLIP, "width": 32},
+        tuple(VARIANTS),
+        {"fp32": 1.4, "bf16": 2.2},
     ),
     "dcgan32-gp": Work(
         "DCGAN 32x32x1, 32 filters, batch 64, GP",
         lambda: pictures(32, 1),
         {**_GP, "network": "dcgan", "width": 32},
+        tuple(VARIANTS),
+        {"fp32": 1.4, "bf16": 2.2},
     ),
-    "mlp512": Work("MLP 512, batch 256, GP, 5 critic updates", plane, {**_TOY, "width": 512}),
-    "mlp128": Work("MLP 128, batch 256, GP, 5 critic updates", plane, {**_TOY, "width": 128}),
+    "mlp512": Work(
+        "MLP 512, batch 256, GP, 5 critic updates",
+        plane,
+        {**_TOY, "width": 512},
+        _SMALL,
+        {"fp32": 1.3},
+    ),
+    "mlp128": Work(
+        "MLP 128, batch 256, GP, 5 critic updates",
+        plane,
+        {**_TOY, "width": 128},
+        _SMALL,
+        {"fp32": 1.7},
+    ),
     "digits": Work(
         "MLP 256 on 8x8 digits, batch 64, GP, 3 critic updates",
         lambda: open_source("digits"),
         {**_GP, "network": "mlp", "width": 256, "n_critic": 3},
+        _SMALL,
+        {"fp32": 2.2},
     ),
 }
 
@@ -265,7 +293,7 @@ def build(work: Work, more: dict[str, Any]) -> tuple[TrainState, Source]:
     return build_state(config, training), training
 
 
-def measure(work: Work, seconds: float) -> dict[str, Any]:
+def measure(work: Work, variants: Sequence[str], seconds: float) -> dict[str, Any]:
     """One row: ratios to the plain loop, and its arithmetic."""
     state, source = build(work, {})
     plain = plain_steps(state, source, channels_last=False)
@@ -278,8 +306,8 @@ def measure(work: Work, seconds: float) -> dict[str, Any]:
         if ratio(pilot, "channels-last", "plain") > 1:
             kinds["plain"] = kinds["channels-last"]
         del kinds["channels-last"]
-    for name, more in work.variants.items():
-        kinds[name] = steps_of(*build(work, more))
+    for name in variants:
+        kinds[name] = steps_of(*build(work, VARIANTS[name]))
     took = alternate(kinds, seconds)
     found = {
         name: {"ms": 1000 * median(times), "ratio": ratio(took, name, "plain")}
@@ -293,6 +321,7 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(ROWS), help="which, by commas")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each row")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-compiled", action="store_false", dest="compiled")
     parser.add_argument("--json", type=Path, help="write what was found there")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -303,7 +332,9 @@ def main() -> None:
     for name, value in found["ceilings"].items():
         print(f"{name:<24} {value:7.0f} GFLOP/s", flush=True)
     for name in names:
-        row = found["rows"][name] = measure(ROWS[name], arguments.seconds)
+        work = ROWS[name]
+        variants = [v for v in work.variants if arguments.compiled or "compiled" not in v]
+        row = found["rows"][name] = measure(work, variants, arguments.seconds)
         print(f"\n{row['title']}: {row['gflop']:.2f} GFLOP a step")
         for variant, seen in row["variants"].items():
             speed = row["gflop"] / seen["ms"] * 1000

@@ -183,9 +183,10 @@ class Chain:
         parameters = [p for s in self.stages for p in (s.weight, s.bias) if p is not None]
         if fixed:
             parameters = [p.detach() for p in parameters]
-        found: tuple[Tensor, Tensor, Tensor] = _Pass.apply(  # type: ignore[no-untyped-call]
-            self, values, n, *parameters
-        )
+        with torch.autocast(values.device.type, enabled=False):
+            found: tuple[Tensor, Tensor, Tensor] = _Pass.apply(  # type: ignore[no-untyped-call]
+                self, values, n, *parameters
+            )
         return found
 
 
@@ -226,7 +227,7 @@ class _Pass(torch.autograd.Function):
             inputs, ctx.gradients = [each[:n] for each in inputs], []
         gradient = torch.zeros_like(inputs[-1][:n]) if on_output is None else on_output
         gradients: list[Tensor] = []  # as ctx.gradients, at values
-        for i in range(len(stages) - 1, -1, -1):
+        for i in range(len(stages) - 1, -1, -1) if n else ():
             gradients.append(stages[i].gate(gradient, inputs[i + 1][:n]))
             if i or ctx.needs_input_grad[1]:
                 gradient = stages[i].back(gradients[-1], inputs[i][:n])
@@ -237,13 +238,14 @@ class _Pass(torch.autograd.Function):
             return None, gradient, None, *[None] * (len(ctx.needs_input_grad) - 3)
         tangent = on_slope
         for i, stage in enumerate(stages):
-            at = both = gradients.pop()
+            parts = [gradients.pop()] if n else []
             if ctx.gradients:
                 inputs[i][n:] = tangent
-                both = torch.cat([at, ctx.gradients.pop()])
+                parts.append(ctx.gradients.pop())
                 if ctx.gradients:
                     tangent = stage.gate(stage.ahead(tangent, tangent=True), inputs[i + 1][n:])
+            both = torch.cat(parts) if len(parts) > 1 else parts[0]
             found.append(stage.in_weight(both, inputs[i]))
             if stage.bias is not None:
-                found.append(at.sum([0, *range(2, at.dim())]))
+                found.append(both[:n].sum([0, *range(2, both.dim())]))
         return None, gradient if ctx.needs_input_grad[1] else None, None, *found

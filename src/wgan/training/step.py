@@ -6,7 +6,9 @@ is the three in a row; extragradient puts both players' gradients before both mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,9 +19,10 @@ from wgan.constraints.slopes import SlopePenalty, dual_norm
 from wgan.errors import NonFiniteError, UserError
 from wgan.networks import Generator
 from wgan.objectives import Objective
+from wgan.training.method import Method
 from wgan.training.player import Player
 from wgan.training.state import TrainState
-from wgan.types import Batch, Critic, Draw, Loss, Scores
+from wgan.types import Batch, Critic, Draw, Loss, Scores, State
 
 Terms = dict[str, Tensor]
 
@@ -37,9 +40,10 @@ def bind_critic(module: nn.Module, condition: Tensor | None) -> Critic:
         else:
             out = module(values, condition.repeat(len(values) // len(condition), 1))
         if isinstance(out, Tensor):
-            return Scores(out.reshape(len(values)))
+            out = Scores(out.reshape(len(values)))
         if isinstance(out, Scores):
-            return out
+            half = out.score.dtype is torch.bfloat16
+            return out._replace(score=out.score.float()) if half else out
         raise UserError(
             f"a critic must return a tensor [batch] or wgan.Scores, got {type(out).__name__}"
         )
@@ -50,7 +54,14 @@ def bind_critic(module: nn.Module, condition: Tensor | None) -> Critic:
 def generate(module: nn.Module, latent: Tensor, condition: Tensor | None) -> Tensor:
     """Fakes ``[batch, *shape]`` from latents, under a condition where there is one."""
     out: Tensor = module(latent) if condition is None else module(latent, condition)
-    return out
+    return out.float() if out.dtype is torch.bfloat16 else out
+
+
+def precisely(method: Method, like: Tensor) -> AbstractContextManager[object]:
+    """The context of a loss: autocast for bf16; penalties on slopes exempt themselves."""
+    if method.precision != "bf16":
+        return nullcontext()
+    return torch.autocast(like.device.type, torch.bfloat16)
 
 
 def critic_updates(state: TrainState, batches: Sequence[Batch]) -> Terms:
@@ -134,6 +145,13 @@ def draw_fakes(state: TrainState, drawn: Sequence[Drawn]) -> list[list[Tensor]]:
     """The fakes of some critic updates: in one pass, where the generator knows no batches."""
     player = state.generator
     asked = [(z, each.batch.condition) for each in drawn for z in each.latents]
+    with precisely(state.method, state.like):
+        fakes = _all_fakes(player, asked)
+    per_update = state.method.objective.n_fakes
+    return [fakes[i : i + per_update] for i in range(0, len(fakes), per_update)]
+
+
+def _all_fakes(player: Player, asked: list[tuple[Tensor, Tensor | None]]) -> list[Tensor]:
     if len(asked) > 1 and _treats_samples_alone(player.module):
         conditions = [condition for _, condition in asked if condition is not None]
         joined = _fakes(
@@ -141,17 +159,25 @@ def draw_fakes(state: TrainState, drawn: Sequence[Drawn]) -> list[list[Tensor]]:
             torch.cat([z for z, _ in asked]),
             torch.cat(conditions) if conditions else None,
         )
-        fakes = list(joined.split_with_sizes([len(z) for z, _ in asked]))
-    else:
-        fakes = [_fakes(player, z, condition) for z, condition in asked]
-    per_update = state.method.objective.n_fakes
-    return [fakes[i : i + per_update] for i in range(0, len(fakes), per_update)]
+        return list(joined.split_with_sizes([len(z) for z, _ in asked]))
+    return [_fakes(player, z, condition) for z, condition in asked]
 
 
 def _fakes(player: Player, latent: Tensor, condition: Tensor | None) -> Tensor:
-    if player.chain is not None and player.chain.free:
+    if _by_hand(player):
+        assert player.chain is not None
         return player.chain.generate(latent, condition)
     return generate(player.module, latent, condition)
+
+
+def _by_hand(player: Player) -> bool:
+    """Whether the network's passes are those of its chain: in the type of its own weights."""
+    chain = player.chain
+    return (
+        chain is not None
+        and chain.free
+        and not torch.is_autocast_enabled(player.parameters[0].device.type)
+    )
 
 
 def _treats_samples_alone(module: nn.Module) -> bool:
@@ -169,29 +195,72 @@ def critic_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
 
 
 def _critic_loss(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) -> tuple[Tensor, Terms]:
-    method, player = state.method, state.critic
-    assert player is not None
-    step = state.step + 1
-    real = drawn.batch.values
-    critic, slopes = _ask(state, drawn, fakes)
-    with cached():  # parametrised weights (spectral, orthogonal) are computed once per update
-        loss, state.objective = method.objective.critic_loss(
-            critic, real, fakes, drawn.draw, state.objective, step
+    assert state.critic is not None
+    share = state.method.penalty_share(state.step + 1)
+    if state.compiled is not None and "critic" not in state.compiled.refused:
+        found = state.compiled(
+            "critic",
+            partial(_critic_alone, state.method, state.critic.module),
+            *(drawn, fakes, state.objective, None if share == 1 else torch.tensor(share)),
         )
-        total, terms = loss.value, {"critic_loss": loss.value.detach(), **loss.terms}
-        share = method.penalty_share(step)
-        witness = method.objective.witness(critic, real, fakes, drawn.draw)
-        for constraint, penalty_draw in zip(method.constraints, drawn.penalty_draws, strict=True):
-            if (slope := slopes.get(constraint.name)) is not None:
-                assert isinstance(constraint, SlopePenalty)
-                penalty: Loss | None = constraint.priced(dual_norm(slope, constraint.norm))
-            else:
-                penalty = constraint.penalty(witness, real, fakes[0], penalty_draw, step)
-            for part in (penalty, constraint.weight_penalty(player.module, step)):
-                if part is not None:
-                    total = total + (part.value if share == 1 else share * part.value)
-                    terms |= part.terms
+    else:
+        with precisely(state.method, state.like), cached():  # parametrised weights: found once
+            asked = _ask(state, drawn, fakes)
+            found = _weigh_critic(
+                *(state.method, state.critic.module, *asked),
+                drawn=drawn,
+                fakes=fakes,
+                remembered=state.objective,
+                share=None if share == 1 else share,
+                step=state.step + 1,
+            )
+    total, terms, state.objective = found
     return total, terms
+
+
+def _critic_alone(
+    method: Method,
+    module: nn.Module,
+    drawn: Drawn,
+    fakes: Sequence[Tensor],
+    remembered: State,
+    share: Tensor | None,
+) -> tuple[Tensor, Terms, State]:
+    """The critic's loss as a function of tensors, to be compiled."""
+    with precisely(method, drawn.batch.values):
+        critic = bind_critic(module, drawn.batch.condition)
+        return _weigh_critic(method, module, critic, {}, drawn, fakes, remembered, share, 2)
+
+
+def _weigh_critic(
+    method: Method,
+    module: nn.Module,
+    critic: Critic,
+    slopes: Mapping[str, Tensor],
+    drawn: Drawn,
+    fakes: Sequence[Tensor],
+    remembered: State,
+    share: float | Tensor | None,
+    step: int,
+) -> tuple[Tensor, Terms, State]:
+    """The critic's loss with its penalties, its terms, and what the objective remembers."""
+    real = drawn.batch.values
+    loss, remembered = method.objective.critic_loss(
+        critic, real, fakes, drawn.draw, remembered, step
+    )
+    total, terms = loss.value, {"critic_loss": loss.value.detach(), **loss.terms}
+    witness = method.objective.witness(critic, real, fakes, drawn.draw)
+    for constraint, penalty_draw in zip(method.constraints, drawn.penalty_draws, strict=True):
+        if (slope := slopes.get(constraint.name)) is not None:
+            assert isinstance(constraint, SlopePenalty)
+            penalty: Loss | None = constraint.priced(dual_norm(slope, constraint.norm))
+        else:
+            penalty = constraint.penalty(witness, real, fakes[0], penalty_draw, step)
+        for part in (penalty, constraint.weight_penalty(module, step)):
+            if part is not None:
+                total = total + (part.value if share is None else share * part.value)
+                terms |= part.terms
+    return total, terms, remembered
 
 
 def _ask(
@@ -216,9 +285,11 @@ def _ask(
             for c, draw in zip(method.constraints, drawn.penalty_draws, strict=True)
             if isinstance(c, SlopePenalty) and c.method == "exact" and c.due(state.step + 1)
         }
-    batches = (real, *fakes)
+    batches = () if torch.is_autocast_enabled(real.device.type) else (real, *fakes)
+    if not batches and not points:
+        return plain, {}
     at = torch.cat([*points.values()]) if points else None
-    scores, slopes = chain.judge(torch.cat(batches), at, condition)
+    scores, slopes = chain.judge(torch.cat([real[:0], *batches]), at, condition)
     sizes = [len(batch) for batch in batches]
     assert scores.features is not None
     parts = zip(*(part.split_with_sizes(sizes) for part in scores if part is not None), strict=True)
@@ -233,30 +304,67 @@ def _ask(
 
 def generator_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
     """What the generator minimises, constraints included, and its parts as detached scalars."""
-    method, module = state.method, state.generator.module
-    step = state.step + 1
-    shape = tuple(batch.values.shape)
-    latents = [state.latents(shape[0]) for _ in range(method.objective.n_fakes)]
-    draw = method.objective.draw(state.rng, shape).to(state.like)
-
-    fakes = [_fakes(state.generator, z, batch.condition) for z in latents]
-    critic = _held(state.critic, batch.condition) if state.critic else _identity_critic
-    with cached():
-        loss, state.objective = method.objective.generator_loss(
-            critic, batch.values, fakes, draw, state.objective, step
+    method, count = state.method, len(batch.values)
+    latents = [state.latents(count) for _ in range(method.objective.n_fakes)]
+    draw = method.objective.draw(state.rng, tuple(batch.values.shape)).to(state.like)
+    drawn = Drawn(batch, latents, draw, [])
+    module, critic = state.generator.module, state.critic
+    if state.compiled is not None and "generator" not in state.compiled.refused:
+        found = state.compiled(
+            "generator",
+            partial(_generator_alone, method, module, critic.module if critic else None),
+            *(drawn, state.objective),
         )
-        total, terms = loss.value, {"generator_loss": loss.value.detach(), **loss.terms}
-        for constraint in method.generator_constraints:
-            if (penalty := constraint.weight_penalty(module, step)) is not None:
-                total = total + penalty.value
-                terms |= {f"generator_{name}": value for name, value in penalty.terms.items()}
+    else:
+        with precisely(method, state.like), cached():
+            fakes = [_fakes(state.generator, z, batch.condition) for z in latents]
+            judge = _held(critic, batch.condition) if critic else _identity_critic
+            rest = (drawn, fakes, state.objective, state.step + 1)
+            found = _weigh_generator(method, module, judge, *rest)
+    total, terms, state.objective = found
     return total, terms
+
+
+def _generator_alone(
+    method: Method,
+    module: nn.Module,
+    critic: nn.Module | None,
+    drawn: Drawn,
+    remembered: State,
+) -> tuple[Tensor, Terms, State]:
+    """The generator's loss as a function of tensors, to be compiled."""
+    condition = drawn.batch.condition
+    with precisely(method, drawn.batch.values):
+        fakes = [generate(module, z, condition) for z in drawn.latents]
+        judge = bind_critic(critic, condition) if critic else _identity_critic
+        return _weigh_generator(method, module, judge, drawn, fakes, remembered, 2)
+
+
+def _weigh_generator(
+    method: Method,
+    module: nn.Module,
+    critic: Critic,
+    drawn: Drawn,
+    fakes: Sequence[Tensor],
+    remembered: State,
+    step: int,
+) -> tuple[Tensor, Terms, State]:
+    """The generator's loss with its penalties, its terms, and what the objective remembers."""
+    loss, remembered = method.objective.generator_loss(
+        critic, drawn.batch.values, fakes, drawn.draw, remembered, step
+    )
+    total, terms = loss.value, {"generator_loss": loss.value.detach(), **loss.terms}
+    for constraint in method.generator_constraints:
+        if (penalty := constraint.weight_penalty(module, step)) is not None:
+            total = total + penalty.value
+            terms |= {f"generator_{name}": value for name, value in penalty.terms.items()}
+    return total, terms, remembered
 
 
 def _held(player: Player, condition: Tensor | None) -> Critic:
     """The critic as the generator sees it: only what it scores is differentiable, where it can."""
     chain = player.chain
-    if chain is None or not chain.free:
+    if chain is None or not _by_hand(player):
         return bind_critic(player.module, condition)
     return lambda values: chain.judge(values, None, condition, fixed=True)[0]
 
