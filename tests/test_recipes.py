@@ -197,6 +197,7 @@ def test_compiled_pictures_resume_to_the_bit(recipe: str) -> None:
     rng = np.random.default_rng(0)
     source = open_source(rng.integers(0, 256, (100, 16, 16), dtype=np.uint8))
     given = {"recipe": recipe, "width": 4, "batch_size": 8, "steps": 4, "precision": "fp32"}
+    given["n_critic"] = 1  # so that the first record is of equal critics: Adam amplifies rounding
 
     def begun(compiling: str) -> TrainState:
         return build_state(resolve({**given, "compile": compiling}, source, "pictures")[0], source)
@@ -206,7 +207,8 @@ def test_compiled_pictures_resume_to_the_bit(recipe: str) -> None:
     records = untimed(whole, source, 4)
     assert whole.compiled is not None
     assert not whole.compiled.refused
-    assert records[0] == pytest.approx(expected[0], rel=1e-3, abs=1e-4)
+    for name in ("critic_loss", "critic_gradient_norm"):
+        assert records[0][name] == pytest.approx(expected[0][name], rel=1e-4, abs=1e-6)
     head = untimed(first, source, 2)
     second.load({k: v.clone() for k, v in first.tensors().items()}, first.plain())
     assert head + untimed(second, source, 4) == records
