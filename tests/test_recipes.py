@@ -17,6 +17,7 @@ from wgan.errors import UserError
 from wgan.objectives import Sliced
 from wgan.recipes import RECIPES
 from wgan.training import TrainState, train
+from wgan.training.compiled import Compiled
 
 SMALL: dict[str, Any] = {
     "network": "mlp",
@@ -161,6 +162,56 @@ def test_training_moves_a_displaced_gaussian_to_its_target(recipe: str) -> None:
     list(train(state, source, until=more["steps"]))
     assert before > 1
     assert distance() < 0.35 * before
+
+
+EAGER: dict[str, set[str]] = {
+    "wgan-ct": {"critic", "generator"},  # dropout draws its masks within
+    "wgan-sn": {"critic"},  # power iterations within
+    "sngan": {"critic"},
+    "wgan-ts": {"critic"},  # exact transport, outside of torch
+    "wgan-qc": {"critic"},
+    "max-sliced": {"generator"},  # an ascent of its own
+}
+"""Losses that torch cannot compile, and that so run eagerly."""
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_compiled_losses_are_the_eager_ones(recipe: str) -> None:
+    torch._dynamo.reset()
+    source = Target()
+    eager, compiled = (start(recipe, source, precision="fp64") for _ in range(2))
+    compiled.compiled = Compiled(compiled.method, "aot_eager")
+    records = [untimed(state, source, 2) for state in (eager, compiled)]
+    assert set(compiled.compiled.refused) == EAGER.get(recipe, set()), compiled.compiled.refused
+    for one, other in zip(*records, strict=True):
+        assert one == pytest.approx(other, rel=1e-5, abs=1e-6)  # records are in fp32
+    expected = eager.tensors()
+    for name, tensor in compiled.tensors().items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-6, atol=1e-7, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own code, by itself
+@pytest.mark.parametrize("recipe", ["wgan", "wgan-gp"])
+def test_compiled_pictures_resume_to_the_bit(recipe: str) -> None:
+    rng = np.random.default_rng(0)
+    source = open_source(rng.integers(0, 256, (100, 16, 16), dtype=np.uint8))
+    given = {"recipe": recipe, "width": 4, "batch_size": 8, "steps": 4, "precision": "fp32"}
+    given["n_critic"] = 1  # so that the first record is of equal critics: Adam amplifies rounding
+
+    def begun(compiling: str) -> TrainState:
+        return build_state(resolve({**given, "compile": compiling}, source, "pictures")[0], source)
+
+    eager, whole, first, second = (begun(c) for c in ("off", "on", "on", "on"))
+    expected = untimed(eager, source, 1)
+    records = untimed(whole, source, 4)
+    assert whole.compiled is not None
+    assert not whole.compiled.refused
+    for name in ("critic_loss", "critic_gradient_norm"):
+        assert records[0][name] == pytest.approx(expected[0][name], rel=1e-4, abs=1e-6)
+    head = untimed(first, source, 2)
+    second.load({k: v.clone() for k, v in first.tensors().items()}, first.plain())
+    assert head + untimed(second, source, 4) == records
 
 
 DISTANCES = [name for name, r in RECIPES.items() if not r.objective.uses_critic]

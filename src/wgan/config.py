@@ -30,7 +30,7 @@ from wgan.networks import CRITICS, GENERATORS, NORMS, NetworkSpec, Shapes
 from wgan.objectives import Objective
 from wgan.plugins import recorded_plugins, used
 from wgan.recipes import NETWORK_DEFAULTS, Settings, fits, get_recipe
-from wgan.training import Method, OptimizerSpec
+from wgan.training import PRECISIONS, Method, OptimizerSpec
 
 _BOTH = {
     "lr": ("generator_lr", "critic_lr"),
@@ -88,6 +88,8 @@ class Config:
         on_divergence: What happens when a loss or gradient is not finite: `stop`, or `rollback` to
             the last good checkpoint with a new draw and half the learning rates.
         max_rollbacks: How often at most, >= 0.
+        precision: Of the networks' passes while training: fp64, fp32, tf32 or bf16.
+        compile: on, off, or auto: not decided yet, see :func:`wgan.session.worth_compiling`.
         plugins: What the parts that are not the package's own came from: fingerprints by name.
     """
 
@@ -112,6 +114,8 @@ class Config:
     patience: int | None = None
     on_divergence: str = "stop"
     max_rollbacks: int = 3
+    precision: str = "fp32"
+    compile: str = "off"
     plugins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
@@ -146,6 +150,8 @@ class Config:
             "patience": self.patience,
             "on_divergence": self.on_divergence,
             "max_rollbacks": self.max_rollbacks,
+            "precision": self.precision,
+            "compile": self.compile,
         }
         if self.plugins:
             flat["plugins"] = dict(self.plugins)
@@ -190,6 +196,8 @@ class Config:
             lookahead_every=h.lookahead_every,
             lookahead_share=h.lookahead_share,
             final_penalty_share=h.final_penalty_share,
+            precision=self.precision,
+            compile=self.compile == "on",
         )
 
     def network_spec(self, role: str) -> NetworkSpec:
@@ -212,7 +220,7 @@ _RUN_FIELDS = (
     *("data", "recipe", "settings", "steps", "seconds", "seed", "holdout", "split_seed"),
     *("objective", "constraints", "device", "checkpoint_every", "sample_every", "plugins"),
     *("audit_every", "audit_features", "stop_when", "patience"),
-    *("on_divergence", "max_rollbacks"),
+    *("on_divergence", "max_rollbacks", "precision", "compile"),
 )
 KNOWN_SETTINGS = (*_RUN_FIELDS, *_OPTION_FIELDS, *_HYPER_FIELDS, *_BOTH)
 """Every name that a configuration file may use."""
@@ -369,6 +377,12 @@ def resolve(
         patience=_optional_integer("patience", given.get("patience"), 1),
         on_divergence=on_divergence,
         max_rollbacks=_integer("max_rollbacks", given.get("max_rollbacks", 3), 0),
+        precision=find_precision(
+            str(given.get("precision", "auto")),
+            device,
+            {str(hyper.generator_network), str(hyper.critic_network)},
+        ),
+        compile=_one_of("compile", given.get("compile", "auto"), ("auto", "on", "off")),
         plugins=used(
             [
                 ("recipe", recipe.name),
@@ -412,6 +426,35 @@ def find_device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device `cuda` is not on this machine; use --device cpu")
     return name
+
+
+def find_precision(name: str, device: str, networks: set[str]) -> str:
+    """The precision called `name`; auto is bf16 for convolutions where the machine is fast at it.
+
+    Raises:
+        UserError: The device does not have it.
+    """
+    import torch
+
+    if name == "auto":
+        if device == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return "bf16" if fast and networks & {"dcgan", "dcgan-constant"} else "fp32"
+    if name not in PRECISIONS:
+        raise UnknownNameError("precision", name, ("auto", *PRECISIONS))
+    if name == "tf32" and device != "cuda":
+        raise UserError("precision `tf32` is a GPU's; on this device use fp32 or bf16")
+    return name
+
+
+def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    if isinstance(value, bool):  # YAML reads on and off as booleans
+        value = "on" if value else "off"
+    if value not in choices:
+        raise UnknownNameError(name, str(value), choices)
+    return str(value)
 
 
 def _given(name: str, given: Mapping[str, Any]) -> bool:

@@ -33,6 +33,7 @@ from wgan.reports.report import Plane, ReportInput, write_report
 from wgan.reports.sheet import sample_sheet
 from wgan.run import Checkpoint, DamagedError, Run
 from wgan.training import TrainState, bind_critic, synthesize, train
+from wgan.training.compiled import COMPILING_SECONDS, has_compiler
 from wgan.training.player import prefixed, under
 from wgan.types import Record
 
@@ -110,6 +111,10 @@ class Session:
             config = dataclasses.replace(config, audit_every=every)
         if audit is None and config.audit_every:
             audit = make_audit(config, training, heldout)
+        if config.compile == "auto":
+            config = dataclasses.replace(
+                config, compile=worth_compiling(config, training, generator, critic)
+            )
         state = build_state(config, training, generator, critic)
         stopping = _stopping(config, audit, lambda: _recorded(config, training, generator, critic))
         own = {
@@ -247,6 +252,7 @@ class Session:
                 if better or step % config.checkpoint_every == 0:
                     self._save(excess if isinstance(excess, float) else None)
                 self._whole = True
+                self._note_compiling()
                 yield record
         except (RunFailedError, OSError) as error:
             self.status = "failed"
@@ -264,6 +270,16 @@ class Session:
                 if board is not None:
                     board.close()
                 self.run.flush()
+
+    def _note_compiling(self) -> None:
+        """Write on the card, once, what was compiled and what was not and why."""
+        compiled = self.state.compiled
+        if compiled is None or self.run.card.get("compile") == compiled.describe():
+            return
+        self.run.card["compile"] = compiled.describe()
+        self.run.write_card()
+        for player, reason in compiled.refused.items():
+            self.tell(f"the {player}'s loss runs eagerly: {reason}")
 
     def _train(self, done: Callable[[TrainState], bool]) -> Iterator[Record]:
         """The records as they are logged, from before and after every rollback."""
@@ -551,6 +567,35 @@ def plan_audits(
     if every * step > length:
         return None, 0
     return audit, every
+
+
+def worth_compiling(
+    config: Config,
+    training: Source,
+    generator: nn.Module | None = None,
+    critic: nn.Module | None = None,
+) -> str:
+    """`on` where compiling the losses takes 5% of the run's expected time at most, else `off`.
+
+    Steps of a state of its own are timed. Networks whose gradients are written out by hand (see
+    :mod:`wgan.training.chain`) are not compiled: it would not make them faster.
+    """
+    longest = COMPILING_SECONDS / 0.05
+    if config.seconds is not None and config.seconds < longest:
+        return "off"
+    if config.device == "cpu" and not has_compiler():
+        return "off"
+    state = build_state(config, training, deepcopy(generator), deepcopy(critic))
+    if state.critic is None or state.critic.chain is not None:
+        return "off"
+    state.method = dataclasses.replace(state.method, warmup=False)
+    try:
+        records = list(train(state, training, until=3))
+    except NonFiniteError:
+        return "off"  # the run itself will say so
+    step = min(float(str(record["step_seconds"])) for record in records)
+    length = math.inf if config.steps is None else config.steps * step
+    return "on" if min(length, config.seconds or math.inf) >= longest else "off"
 
 
 def make_audit(config: Config, training: Source, heldout: Source) -> Audit | None:

@@ -90,6 +90,10 @@ class MethodFlags:
     """What a schedule leaves of the constraints' penalties at the end [1]."""
     clip_norm: float | None = None
     """Largest norm of a gradient."""
+    precision: str | None = None
+    """Of the networks' passes: fp64, fp32, tf32 or bf16; auto: bf16 for convolutions [auto]."""
+    compile: str | None = None
+    """Compile the losses: on, off or auto: where a long run gains by it [auto]."""
     average: float | None = None
     """Decay of the generator's running average; 0 for none."""
     constraint: Annotated[list[str] | None, Parameter(negative="")] = None

@@ -80,16 +80,22 @@ class SlopePenalty(Constraint):
     def penalty(
         self, critic: Critic, real: Tensor, fake: Tensor, draw: Draw, step: int
     ) -> Loss | None:
-        if (step - 1) % self.interval:
+        if not self.due(step):
             return None
         points = self.points(real, fake, draw)
         if self.method == "exact":
             gradient = input_gradient(critic, points)
             if step == 1 and not torch.compiler.is_compiling():
                 refuse_once_differentiable(gradient, self.name)
-            slope = dual_norm(gradient, self.norm)
-        else:
-            slope = finite_difference_slope(critic, points, self.norm)
+            return self.priced(dual_norm(gradient, self.norm))
+        return self.priced(finite_difference_slope(critic, points, self.norm))
+
+    def due(self, step: int) -> bool:
+        """Whether this step, from 1, has the penalty."""
+        return (step - 1) % self.interval == 0
+
+    def priced(self, slope: Tensor) -> Loss:
+        """The penalty for slopes ``[points]``."""
         penalty = self.interval * self.price(slope).mean()
         terms: Mapping[str, Tensor] = {
             self.term: penalty.detach(),

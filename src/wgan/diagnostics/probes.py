@@ -13,7 +13,7 @@ from wgan.constraints.base import input_gradient
 from wgan.constraints.slopes import dual_norm
 from wgan.errors import NonFiniteError
 from wgan.training import TrainState, bind_critic
-from wgan.training.step import critic_update
+from wgan.training.step import critic_updates
 from wgan.types import Batch
 
 
@@ -71,7 +71,7 @@ def optimality_gap(
     plain = deepcopy(state.plain())
     try:
         for _ in range(updates):
-            critic_update(state, next_batch(state.method.batch_size))
+            critic_updates(state, [next_batch(state.method.batch_size)])
         return before, estimate()
     except NonFiniteError:
         return before, float("nan")

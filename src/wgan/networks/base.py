@@ -79,8 +79,11 @@ class Generator(nn.Module):
     def forward(self, latent: Tensor, condition: Tensor | None = None) -> Tensor:
         if condition is not None:
             latent = torch.cat([latent, condition], 1)
-        out: Tensor = self.body(latent)
-        out = out.reshape(len(latent), *self.shapes.shape)
+        return self.shaped(self.body(latent))
+
+    def shaped(self, out: Tensor) -> Tensor:
+        """Samples in training units from what the body gives."""
+        out = out.reshape(len(out), *self.shapes.shape)
         return out.tanh() if self.shapes.bounded else out
 
 
@@ -105,10 +108,15 @@ class CriticNetwork(nn.Module):
 
     def forward(self, values: Tensor, condition: Tensor | None = None) -> Scores:
         if condition is not None:
-            planes = condition.view(*condition.shape, *[1] * (values.dim() - 2))
-            values = torch.cat([values, planes.expand(-1, -1, *values.shape[2:])], 1)
+            values = self.joined(values, condition)
         features = self.features(self.body(values))
         return Scores(self.score(features).squeeze(1), features)
+
+    @staticmethod
+    def joined(values: Tensor, condition: Tensor) -> Tensor:
+        """Values with their condition as further numbers, or constant channels, behind them."""
+        planes = condition.view(*condition.shape, *[1] * (values.dim() - 2))
+        return torch.cat([values, planes.expand(-1, -1, *values.shape[2:])], 1)
 
 
 def he_(module: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """The loop, the state it changes, and the updates it makes."""
 
 from wgan.training.loop import train
-from wgan.training.method import Method
+from wgan.training.method import PRECISIONS, Method
 from wgan.training.optimizers import OPTIMIZERS, SCHEDULES, OptimisticAdam, OptimizerSpec
 from wgan.training.player import Player
 from wgan.training.sampling import synthesize
@@ -10,6 +10,7 @@ from wgan.training.step import bind_critic, generate
 
 __all__ = [
     "OPTIMIZERS",
+    "PRECISIONS",
     "SCHEDULES",
     "Method",
     "OptimisticAdam",

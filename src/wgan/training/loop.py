@@ -10,8 +10,10 @@ import torch
 from wgan.data.base import Source
 from wgan.training.probe import Probe
 from wgan.training.state import TrainState
-from wgan.training.step import Terms, critic_update, extragradient_update, generator_update
+from wgan.training.step import Terms, critic_updates, extragradient_update, generator_update
 from wgan.types import Batch, Record
+
+_TOGETHER = 10  # batches for the critic that are in memory at once
 
 Until = Callable[[TrainState], bool]
 
@@ -75,11 +77,11 @@ def _train_critic(state: TrainState, feed: _Feed) -> tuple[Terms, int]:
     terms: Terms = {}
     seen = 0
     while True:
-        for _ in range(min(least, most - seen)):
-            batch = feed(method.batch_size)
-            for _ in range(method.critic_passes):
-                terms = critic_update(state, batch)
-            seen += 1
+        left = min(least, most - seen)
+        for start in range(0, left, _TOGETHER):
+            together = range(start, min(start + _TOGETHER, left))
+            terms = critic_updates(state, [feed(method.batch_size) for _ in together])
+        seen += left
         if probe is None or seen == most or not probe.gained():
             return terms, seen * method.critic_passes
 

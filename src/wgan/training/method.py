@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass
 
 from wgan.constraints import Constraint
-from wgan.errors import UserError
+from wgan.errors import UnknownNameError, UserError
 from wgan.objectives import Objective
 from wgan.training.optimizers import OptimizerSpec
+
+PRECISIONS = ("fp64", "fp32", "tf32", "bf16")
 
 _WARMUP_STEPS, _WARMUP_EVERY, _WARMUP_UPDATES = 25, 500, 100
 
@@ -40,6 +42,9 @@ class Method:
         lookahead_share: In (0, 1].
         final_penalty_share: What the critic's schedule leaves of the constraints' penalties at the
             end, > 0: they go along the curve of its rate. The records have them in full.
+        precision: Of the networks' passes: fp64, fp32, tf32 or bf16, where weights, penalties
+            and sums stay in fp32.
+        compile: Whether both losses are compiled (see :mod:`wgan.training.compiled`).
         average: Decay of the generator's running average per step; 0 for none. Early on the decay
             is at most ``(1 + step) / (10 + step)``, so that the start is forgotten.
         clip_norm: Largest norm of a player's gradient, or None.
@@ -67,8 +72,12 @@ class Method:
     lookahead_every: int | None = None
     lookahead_share: float = 0.5
     final_penalty_share: float = 1.0
+    precision: str = "fp32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UnknownNameError("precision", self.precision, PRECISIONS)
         for name in ("batch_size", "generator_batch_size", "latent", "critic_passes"):
             if (value := getattr(self, name)) < 1:
                 raise UserError(f"`{name}` must be >= 1, got {value}")

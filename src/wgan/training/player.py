@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from wgan.training.chain import Chain
 from wgan.training.optimizers import OptimizerSpec
 
 
@@ -24,6 +25,7 @@ class Player:
         spec: What the optimizer was built from.
         slow: The slow weights of lookahead, one for each of `parameters`; None without it.
         parameters: The weights that training moves.
+        chain: The network as a chain, where it is one.
     """
 
     module: nn.Module
@@ -31,9 +33,11 @@ class Player:
     spec: OptimizerSpec
     slow: list[Tensor] | None = None
     parameters: list[Tensor] = field(init=False)
+    chain: Chain | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self.chain = Chain.of(self.module)
 
     @classmethod
     def of(cls, module: nn.Module, spec: OptimizerSpec, *, lookahead: bool = False) -> Player:

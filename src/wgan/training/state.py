@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from wgan.data.base import Order, Source
 from wgan.errors import UserError
 from wgan.layers.dropout import bind_rng
+from wgan.training.compiled import Compiled
 from wgan.training.method import Method
 from wgan.training.player import Player, prefixed, under
 from wgan.types import Batch, State
@@ -36,6 +37,7 @@ class TrainState:
         drawn: Real samples drawn.
         rollbacks: How often the run has diverged and gone back.
         rollback_step: The step that it last went back to, or None.
+        compiled: What compiles the losses, or None.
     """
 
     method: Method
@@ -49,6 +51,7 @@ class TrainState:
     drawn: int = 0
     rollbacks: int = 0
     rollback_step: int | None = None
+    compiled: Compiled | None = None
 
     @classmethod
     def create(
@@ -90,6 +93,7 @@ class TrainState:
             objective=method.objective.init(),
             rng=rng,
             order=Order(source.size, method.seed),
+            compiled=Compiled(method) if method.compile else None,
         )
 
     @property

@@ -6,16 +6,23 @@ is the three in a row; extragradient puts both players' gradients before both mo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import cached
 
+from wgan.constraints.slopes import SlopePenalty, dual_norm
 from wgan.errors import NonFiniteError, UserError
+from wgan.networks import Generator
+from wgan.objectives import Objective
+from wgan.training.method import Method
 from wgan.training.player import Player
 from wgan.training.state import TrainState
-from wgan.types import Batch, Critic, Scores
+from wgan.types import Batch, Critic, Draw, Loss, Scores, State
 
 Terms = dict[str, Tensor]
 
@@ -33,9 +40,10 @@ def bind_critic(module: nn.Module, condition: Tensor | None) -> Critic:
         else:
             out = module(values, condition.repeat(len(values) // len(condition), 1))
         if isinstance(out, Tensor):
-            return Scores(out.reshape(len(values)))
+            out = Scores(out.reshape(len(values)))
         if isinstance(out, Scores):
-            return out
+            half = out.score.dtype is torch.bfloat16
+            return out._replace(score=out.score.float()) if half else out
         raise UserError(
             f"a critic must return a tensor [batch] or wgan.Scores, got {type(out).__name__}"
         )
@@ -46,13 +54,28 @@ def bind_critic(module: nn.Module, condition: Tensor | None) -> Critic:
 def generate(module: nn.Module, latent: Tensor, condition: Tensor | None) -> Tensor:
     """Fakes ``[batch, *shape]`` from latents, under a condition where there is one."""
     out: Tensor = module(latent) if condition is None else module(latent, condition)
-    return out
+    return out.float() if out.dtype is torch.bfloat16 else out
 
 
-def critic_update(state: TrainState, batch: Batch) -> Terms:
-    """Move the critic once; its losses apart as detached scalars."""
-    terms = _critic_gradient(state, batch)
-    _move_critic(state)
+def precisely(method: Method, like: Tensor) -> AbstractContextManager[object]:
+    """The context of a loss: autocast for bf16; penalties on slopes exempt themselves."""
+    if method.precision != "bf16":
+        return nullcontext()
+    return torch.autocast(like.device.type, torch.bfloat16)
+
+
+def critic_updates(state: TrainState, batches: Sequence[Batch]) -> Terms:
+    """Move the critic once or more (`critic_passes`) on each batch; the last one's losses.
+
+    What is random is drawn for all of them first, and the fakes are generated, in one pass if the
+    generator allows it.
+    """
+    assert state.critic is not None
+    drawn = [draw_update(state, b) for b in batches for _ in range(state.method.critic_passes)]
+    terms: Terms = {}
+    for update, fakes in zip(drawn, draw_fakes(state, drawn), strict=True):
+        terms = _differentiate(state, state.critic, *_critic_loss(state, update, fakes), "critic")
+        _move_critic(state)
     return terms
 
 
@@ -90,57 +113,260 @@ def extragradient_update(state: TrainState, next_batch: Callable[[int], Batch]) 
     return terms
 
 
+class Drawn(NamedTuple):
+    """A critic update before anything is differentiated.
+
+    Attributes:
+        batch: Real samples.
+        latents: One for each batch of fakes, ``[batch, latent]``.
+        draw: The objective's.
+        penalty_draws: The constraints', in their order.
+    """
+
+    batch: Batch
+    latents: list[Tensor]
+    draw: Draw
+    penalty_draws: list[Draw]
+
+
+def draw_update(state: TrainState, batch: Batch) -> Drawn:
+    """Everything random that a critic update on this batch needs, dropout's masks apart."""
+    method, shape = state.method, tuple(batch.values.shape)
+    return Drawn(
+        batch,
+        [state.latents(shape[0]) for _ in range(method.objective.n_fakes)],
+        method.objective.draw(state.rng, shape).to(state.like),
+        [c.draw(state.rng, shape).to(state.like) for c in method.constraints],
+    )
+
+
+@torch.no_grad()
+def draw_fakes(state: TrainState, drawn: Sequence[Drawn]) -> list[list[Tensor]]:
+    """The fakes of some critic updates: in one pass, where the generator knows no batches."""
+    player = state.generator
+    asked = [(z, each.batch.condition) for each in drawn for z in each.latents]
+    with precisely(state.method, state.like):
+        fakes = _all_fakes(player, asked)
+    per_update = state.method.objective.n_fakes
+    return [fakes[i : i + per_update] for i in range(0, len(fakes), per_update)]
+
+
+def _all_fakes(player: Player, asked: list[tuple[Tensor, Tensor | None]]) -> list[Tensor]:
+    if len(asked) > 1 and _treats_samples_alone(player.module):
+        conditions = [condition for _, condition in asked if condition is not None]
+        joined = _fakes(
+            player,
+            torch.cat([z for z, _ in asked]),
+            torch.cat(conditions) if conditions else None,
+        )
+        return list(joined.split_with_sizes([len(z) for z, _ in asked]))
+    return [_fakes(player, z, condition) for z, condition in asked]
+
+
+def _fakes(player: Player, latent: Tensor, condition: Tensor | None) -> Tensor:
+    if _by_hand(player):
+        assert player.chain is not None
+        return player.chain.generate(latent, condition)
+    return generate(player.module, latent, condition)
+
+
+def _by_hand(player: Player) -> bool:
+    """Whether the network's passes are those of its chain: in the type of its own weights."""
+    chain = player.chain
+    return (
+        chain is not None
+        and chain.free
+        and not torch.is_autocast_enabled(player.parameters[0].device.type)
+    )
+
+
+def _treats_samples_alone(module: nn.Module) -> bool:
+    """Whether only the network's own layers are in it, and none sees more than one sample."""
+    return type(module) is Generator and all(type(m) in _ALONE for m in module.body.modules())
+
+
+_ALONE = (nn.Sequential, nn.Linear, nn.ReLU, nn.LayerNorm)
+
+
 def critic_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
     """What the critic minimises, constraints included, and its parts as detached scalars."""
+    drawn = draw_update(state, batch)
+    return _critic_loss(state, drawn, draw_fakes(state, [drawn])[0])
+
+
+def _critic_loss(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) -> tuple[Tensor, Terms]:
+    assert state.critic is not None
+    share = state.method.penalty_share(state.step + 1)
+    if state.compiled is not None and "critic" not in state.compiled.refused:
+        found = state.compiled(
+            "critic",
+            partial(_critic_alone, state.method, state.critic.module),
+            *(drawn, fakes, state.objective, None if share == 1 else torch.tensor(share)),
+        )
+    else:
+        with precisely(state.method, state.like), cached():  # parametrised weights: found once
+            asked = _ask(state, drawn, fakes)
+            found = _weigh_critic(
+                *(state.method, state.critic.module, *asked),
+                drawn=drawn,
+                fakes=fakes,
+                remembered=state.objective,
+                share=None if share == 1 else share,
+                step=state.step + 1,
+            )
+    total, terms, state.objective = found
+    return total, terms
+
+
+def _critic_alone(
+    method: Method,
+    module: nn.Module,
+    drawn: Drawn,
+    fakes: Sequence[Tensor],
+    remembered: State,
+    share: Tensor | None,
+) -> tuple[Tensor, Terms, State]:
+    """The critic's loss as a function of tensors, to be compiled."""
+    with precisely(method, drawn.batch.values):
+        critic = bind_critic(module, drawn.batch.condition)
+        return _weigh_critic(method, module, critic, {}, drawn, fakes, remembered, share, 2)
+
+
+def _weigh_critic(
+    method: Method,
+    module: nn.Module,
+    critic: Critic,
+    slopes: Mapping[str, Tensor],
+    drawn: Drawn,
+    fakes: Sequence[Tensor],
+    remembered: State,
+    share: float | Tensor | None,
+    step: int,
+) -> tuple[Tensor, Terms, State]:
+    """The critic's loss with its penalties, its terms, and what the objective remembers."""
+    real = drawn.batch.values
+    loss, remembered = method.objective.critic_loss(
+        critic, real, fakes, drawn.draw, remembered, step
+    )
+    total, terms = loss.value, {"critic_loss": loss.value.detach(), **loss.terms}
+    witness = method.objective.witness(critic, real, fakes, drawn.draw)
+    for constraint, penalty_draw in zip(method.constraints, drawn.penalty_draws, strict=True):
+        if (slope := slopes.get(constraint.name)) is not None:
+            assert isinstance(constraint, SlopePenalty)
+            penalty: Loss | None = constraint.priced(dual_norm(slope, constraint.norm))
+        else:
+            penalty = constraint.penalty(witness, real, fakes[0], penalty_draw, step)
+        for part in (penalty, constraint.weight_penalty(module, step)):
+            if part is not None:
+                total = total + (part.value if share is None else share * part.value)
+                terms |= part.terms
+    return total, terms, remembered
+
+
+def _ask(
+    state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]
+) -> tuple[Critic, dict[str, Tensor]]:
+    """The critic; and where it is a chain, its slopes by constraint, all found in one pass.
+
+    The one pass has the scores of real samples and fakes too, which the critic then gives when it
+    is asked for them.
+    """
     method, player = state.method, state.critic
     assert player is not None
-    step = state.step + 1
-    shape = tuple(batch.values.shape)
-    latents = [state.latents(shape[0]) for _ in range(method.objective.n_fakes)]
-    draw = method.objective.draw(state.rng, shape).to(state.like)
-    penalty_draws = [c.draw(state.rng, shape).to(state.like) for c in method.constraints]
+    real, condition = drawn.batch
+    plain = bind_critic(player.module, condition)
+    chain = player.chain
+    if chain is None or not chain.free:
+        return plain, {}
+    points = {}
+    if type(method.objective).witness is Objective.witness:
+        points = {
+            c.name: c.points(real, fakes[0], draw)
+            for c, draw in zip(method.constraints, drawn.penalty_draws, strict=True)
+            if isinstance(c, SlopePenalty) and c.method == "exact" and c.due(state.step + 1)
+        }
+    batches = () if torch.is_autocast_enabled(real.device.type) else (real, *fakes)
+    if not batches and not points:
+        return plain, {}
+    at = torch.cat([*points.values()]) if points else None
+    scores, slopes = chain.judge(torch.cat([real[:0], *batches]), at, condition)
+    sizes = [len(batch) for batch in batches]
+    assert scores.features is not None
+    parts = zip(*(part.split_with_sizes(sizes) for part in scores if part is not None), strict=True)
+    known = list(zip(batches, (Scores(*part) for part in parts), strict=True))
 
-    with torch.no_grad():
-        fakes = [generate(state.generator.module, z, batch.condition) for z in latents]
-    critic = bind_critic(player.module, batch.condition)
-    with cached():  # parametrised weights (spectral, orthogonal) are computed once per update
-        loss, state.objective = method.objective.critic_loss(
-            critic, batch.values, fakes, draw, state.objective, step
-        )
-        total, terms = loss.value, {"critic_loss": loss.value.detach(), **loss.terms}
-        share = method.penalty_share(step)
-        witness = method.objective.witness(critic, batch.values, fakes, draw)
-        for constraint, penalty_draw in zip(method.constraints, penalty_draws, strict=True):
-            for penalty in (
-                constraint.penalty(witness, batch.values, fakes[0], penalty_draw, step),
-                constraint.weight_penalty(player.module, step),
-            ):
-                if penalty is not None:
-                    total = total + share * penalty.value
-                    terms |= penalty.terms
-    return total, terms
+    def critic(values: Tensor) -> Scores:
+        return next((found for batch, found in known if batch is values), None) or plain(values)
+
+    of_each = slopes.split_with_sizes([len(each) for each in points.values()])
+    return critic, dict(zip(points, of_each, strict=True))
 
 
 def generator_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
     """What the generator minimises, constraints included, and its parts as detached scalars."""
-    method, module = state.method, state.generator.module
-    step = state.step + 1
-    shape = tuple(batch.values.shape)
-    latents = [state.latents(shape[0]) for _ in range(method.objective.n_fakes)]
-    draw = method.objective.draw(state.rng, shape).to(state.like)
-
-    fakes = [generate(module, z, batch.condition) for z in latents]
-    critic = bind_critic(state.critic.module, batch.condition) if state.critic else _identity_critic
-    with cached():
-        loss, state.objective = method.objective.generator_loss(
-            critic, batch.values, fakes, draw, state.objective, step
+    method, count = state.method, len(batch.values)
+    latents = [state.latents(count) for _ in range(method.objective.n_fakes)]
+    draw = method.objective.draw(state.rng, tuple(batch.values.shape)).to(state.like)
+    drawn = Drawn(batch, latents, draw, [])
+    module, critic = state.generator.module, state.critic
+    if state.compiled is not None and "generator" not in state.compiled.refused:
+        found = state.compiled(
+            "generator",
+            partial(_generator_alone, method, module, critic.module if critic else None),
+            *(drawn, state.objective),
         )
-        total, terms = loss.value, {"generator_loss": loss.value.detach(), **loss.terms}
-        for constraint in method.generator_constraints:
-            if (penalty := constraint.weight_penalty(module, step)) is not None:
-                total = total + penalty.value
-                terms |= {f"generator_{name}": value for name, value in penalty.terms.items()}
+    else:
+        with precisely(method, state.like), cached():
+            fakes = [_fakes(state.generator, z, batch.condition) for z in latents]
+            judge = _held(critic, batch.condition) if critic else _identity_critic
+            rest = (drawn, fakes, state.objective, state.step + 1)
+            found = _weigh_generator(method, module, judge, *rest)
+    total, terms, state.objective = found
     return total, terms
+
+
+def _generator_alone(
+    method: Method,
+    module: nn.Module,
+    critic: nn.Module | None,
+    drawn: Drawn,
+    remembered: State,
+) -> tuple[Tensor, Terms, State]:
+    """The generator's loss as a function of tensors, to be compiled."""
+    condition = drawn.batch.condition
+    with precisely(method, drawn.batch.values):
+        fakes = [generate(module, z, condition) for z in drawn.latents]
+        judge = bind_critic(critic, condition) if critic else _identity_critic
+        return _weigh_generator(method, module, judge, drawn, fakes, remembered, 2)
+
+
+def _weigh_generator(
+    method: Method,
+    module: nn.Module,
+    critic: Critic,
+    drawn: Drawn,
+    fakes: Sequence[Tensor],
+    remembered: State,
+    step: int,
+) -> tuple[Tensor, Terms, State]:
+    """The generator's loss with its penalties, its terms, and what the objective remembers."""
+    loss, remembered = method.objective.generator_loss(
+        critic, drawn.batch.values, fakes, drawn.draw, remembered, step
+    )
+    total, terms = loss.value, {"generator_loss": loss.value.detach(), **loss.terms}
+    for constraint in method.generator_constraints:
+        if (penalty := constraint.weight_penalty(module, step)) is not None:
+            total = total + penalty.value
+            terms |= {f"generator_{name}": value for name, value in penalty.terms.items()}
+    return total, terms, remembered
+
+
+def _held(player: Player, condition: Tensor | None) -> Critic:
+    """The critic as the generator sees it: only what it scores is differentiable, where it can."""
+    chain = player.chain
+    if chain is None or not _by_hand(player):
+        return bind_critic(player.module, condition)
+    return lambda values: chain.judge(values, None, condition, fixed=True)[0]
 
 
 def _identity_critic(values: Tensor) -> Scores:

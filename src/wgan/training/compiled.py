@@ -1,0 +1,93 @@
+"""Losses as compiled functions, where torch can compile them.
+
+A loss is compiled with its penalties, whose slopes come from `torch.func.grad` inside the function,
+so that one backward is left to differentiate; torch compiles that too. Everything random is an
+argument. Who cannot be compiled runs eagerly, and says why.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+from wgan.constraints import SpectralNormalisation
+from wgan.constraints.slopes import SlopePenalty
+from wgan.training.method import Method
+
+Result = TypeVar("Result")
+
+COMPILING_SECONDS = 60.0  # both losses on a busy pair of cores; half of it on idle ones
+
+
+_SPECTRAL = "spectral norms iterate within it"
+
+
+class Compiled:
+    """The compiled losses of one run.
+
+    Args:
+        method: Of the run.
+        backend: Of `torch.compile`; "aot_eager" traces as "inductor" does and generates no code.
+
+    Attributes:
+        refused: Why a player's loss is not compiled, by player; known after its first update.
+    """
+
+    def __init__(self, method: Method, backend: str = "inductor") -> None:
+        self.backend = backend
+        self.refused: dict[str, str] = {}
+        self._functions: dict[str, Callable[..., Any]] = {}
+        for constraint in method.constraints:
+            if isinstance(constraint, SlopePenalty) and constraint.interval > 1:
+                self.refused["critic"] = f"`{constraint.name}` is not in every step"
+            if isinstance(constraint, SpectralNormalisation):
+                self.refused["critic"] = _SPECTRAL
+        if any(isinstance(c, SpectralNormalisation) for c in method.generator_constraints):
+            self.refused["generator"] = _SPECTRAL
+        if backend == "inductor" and not has_compiler():
+            why = "there is no C++ compiler"
+            self.refused = {"critic": why, "generator": why}
+
+    def __call__(self, player: str, function: Callable[..., Result], *arguments: Any) -> Result:
+        """What a function gives: compiled from its first call on, or else as it is.
+
+        Args:
+            player: Whose loss it is; the same function in every call.
+            function: Of tensors alone, but for what it closes over.
+            arguments: Its own.
+        """
+        if player in self.refused:
+            return function(*arguments)
+        if player in self._functions:
+            found: Result = self._functions[player](*arguments)
+            return found
+        compiled = torch.compile(function, backend=self.backend, fullgraph=True, dynamic=False)
+        try:
+            found = compiled(*arguments)
+        except Exception as error:  # whatever torch's tracer or a C++ compiler may raise
+            self.refused[player] = _reason(error)
+            return function(*arguments)
+        self._functions[player] = compiled
+        return found
+
+    def describe(self) -> dict[str, str]:
+        """What is compiled, and what is not and why, for the card."""
+        players = {**dict.fromkeys(self._functions, "compiled"), **self.refused}
+        return {player: players[player] for player in sorted(players)}
+
+
+def has_compiler() -> bool:
+    """Whether the C++ compiler that torch would call is here."""
+    return any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++"))))
+
+
+def _reason(error: Exception) -> str:
+    """The line of an error that says most: the second where the first names its backend."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith("raised:"):
+        return lines[1]
+    return lines[0] if lines else type(error).__name__

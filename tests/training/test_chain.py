@@ -1,0 +1,128 @@
+"""The critic written out by hand gives what autograd gives."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wgan.constraints.base import input_gradient
+from wgan.networks import CriticNetwork, NetworkSpec, Shapes, make_critic, make_generator
+from wgan.training.chain import Chain
+from wgan.training.step import bind_critic
+
+CASES: dict[str, tuple[str, Shapes, int | None]] = {
+    "mlp": ("mlp", Shapes((3,)), None),
+    "mlp, features": ("mlp", Shapes((3,)), 5),
+    "mlp, condition": ("mlp", Shapes((3,), condition=2), None),
+    "mlp, pictures": ("mlp", Shapes((1, 4, 4), condition=2), None),
+    "dcgan": ("dcgan", Shapes((2, 12, 8)), None),
+    "dcgan, features and condition": ("dcgan", Shapes((1, 8, 8), condition=3), 4),
+    "dcgan, series": ("dcgan", Shapes((2, 16)), None),
+    "dcgan, volumes": ("dcgan", Shapes((1, 8, 8, 8)), None),
+}
+
+
+def made(case: str) -> tuple[CriticNetwork, Shapes]:
+    name, shapes, features = CASES[case]
+    critic = make_critic(name, NetworkSpec(6, 2), shapes, 0, features).double()
+    assert isinstance(critic, CriticNetwork)
+    with torch.no_grad():  # DCGAN's own scores are too small to tell right from wrong
+        for parameter in critic.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    return critic, shapes
+
+
+def gradients(loss: Tensor, critic: nn.Module) -> list[Tensor]:
+    found = torch.autograd.grad(loss, list(critic.parameters()), allow_unused=True)
+    return [
+        torch.zeros_like(p) if g is None else g
+        for p, g in zip(critic.parameters(), found, strict=True)
+    ]
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "all": lambda score, features, slope: (
+        score.square().sum()
+        + features.sin().sum()
+        + (slope.flatten(1).norm(dim=1) - 1).pow(2).sum()
+    ),
+    "scores": lambda score, features, slope: score.exp().sum(),
+    "slopes": lambda score, features, slope: slope.pow(3).sum(),
+    "features": lambda score, features, slope: features.pow(3).sum(),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("case", CASES)
+def test_a_chain_is_its_critic(case: str, loss: str) -> None:
+    critic, shapes = made(case)
+    torch.manual_seed(1)
+    values, points = (torch.randn(n, *shapes.shape).double() for n in (6, 3))
+    condition = torch.randn(3, shapes.condition).double() if shapes.condition else None
+    chain = Chain.of(critic)
+    assert chain is not None
+    scores, slope = chain.judge(values, points, condition)
+    bound = bind_critic(critic, condition)
+    expected, expected_slope = bound(values), input_gradient(bound, points)
+
+    torch.testing.assert_close(scores.score, expected.score, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(scores.features, expected.features, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(slope, expected_slope, rtol=1e-12, atol=1e-12)
+    assert scores.features is not None
+    assert expected.features is not None
+    got = gradients(LOSSES[loss](scores.score, scores.features, slope), critic)
+    right = gradients(LOSSES[loss](expected.score, expected.features, expected_slope), critic)
+    assert any(g.abs().max() > 1e-3 for g in right)
+    for one, other in zip(got, right, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_chain_held_fixed_differentiates_its_values(case: str) -> None:
+    critic, shapes = made(case)
+    values = torch.randn(6, *shapes.shape).double().requires_grad_()
+    condition = torch.randn(3, shapes.condition).double() if shapes.condition else None
+    chain = Chain.of(critic)
+    assert chain is not None
+    found = []
+    for scores in (
+        chain.judge(values, None, condition, fixed=True)[0],
+        bind_critic(critic, condition)(values),
+    ):
+        assert scores.features is not None
+        loss = scores.score.square().sum() + scores.features.sin().sum()
+        found.append(torch.autograd.grad(loss, values)[0])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-10, atol=1e-10)
+
+
+def test_a_generator_that_is_a_chain() -> None:
+    shapes = Shapes((1, 4, 4), 3, condition=2, bounded=True)
+    generator = make_generator("mlp", NetworkSpec(6, 2), shapes, 0).double()
+    latent, condition = torch.randn(5, 3).double(), torch.randn(5, 2).double()
+    chain = Chain.of(generator)
+    assert chain is not None
+    fakes, expected = chain.generate(latent, condition), generator(latent, condition)
+    torch.testing.assert_close(fakes, expected, rtol=1e-12, atol=1e-12)
+    for got, right in zip(
+        gradients(fakes.exp().sum(), generator),
+        gradients(expected.exp().sum(), generator),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, right, rtol=1e-10, atol=1e-10)
+
+
+def test_what_is_no_chain() -> None:
+    shapes = Shapes((2, 8, 8))
+    assert Chain.of(nn.Linear(2, 1)) is None
+    assert Chain.of(make_critic("mlp", NetworkSpec(4, 2, "layer"), shapes, 0)) is None
+    assert Chain.of(make_critic("mlp", NetworkSpec(4, 2, dropout=0.5), shapes, 0)) is None
+    pictures = Shapes((2, 16, 16))
+    assert Chain.of(make_critic("dcgan", NetworkSpec(4, norm="batch"), pictures, 0)) is None
+    assert Chain.of(make_critic("autoencoder", NetworkSpec(4), shapes, 0)) is None
+    critic = make_critic("dcgan", NetworkSpec(4), shapes, 0)
+    chain = Chain.of(critic)
+    assert chain is not None
+    assert chain.free
+    with critic.register_forward_hook(lambda *seen: None):
+        assert not chain.free
