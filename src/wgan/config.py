@@ -378,11 +378,11 @@ def resolve(
         on_divergence=on_divergence,
         max_rollbacks=_integer("max_rollbacks", given.get("max_rollbacks", 3), 0),
         precision=find_precision(
-            str(given.get("precision", "auto")),
+            str(given.get("precision", "fp32")),
             device,
             {str(hyper.generator_network), str(hyper.critic_network)},
         ),
-        compile=_one_of("compile", given.get("compile", "auto"), ("auto", "on", "off")),
+        compile=_one_of("compile", given.get("compile", "off"), ("auto", "on", "off")),
         plugins=used(
             [
                 ("recipe", recipe.name),

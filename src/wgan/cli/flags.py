@@ -91,9 +91,9 @@ class MethodFlags:
     clip_norm: float | None = None
     """Largest norm of a gradient."""
     precision: str | None = None
-    """Of the networks' passes: fp64, fp32, tf32 or bf16; auto: bf16 for convolutions [auto]."""
+    """Of the networks' passes: fp64, fp32, tf32 or bf16; auto: bf16 for convolutions [fp32]."""
     compile: str | None = None
-    """Compile the losses: on, off or auto: where a long run gains by it [auto]."""
+    """Compile the losses: on, off or auto: where a long run may gain by it [off]."""
     average: float | None = None
     """Decay of the generator's running average; 0 for none."""
     constraint: Annotated[list[str] | None, Parameter(negative="")] = None

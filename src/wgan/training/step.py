@@ -79,6 +79,11 @@ def critic_updates(state: TrainState, batches: Sequence[Batch]) -> Terms:
     return terms
 
 
+def critic_update(state: TrainState, batch: Batch) -> Terms:
+    """Move the critic on one batch; its losses apart as detached scalars."""
+    return critic_updates(state, [batch])
+
+
 def generator_update(state: TrainState, batch: Batch) -> Terms:
     """Move the generator once; its losses apart as detached scalars."""
     terms = _generator_gradient(state, batch)
