@@ -81,7 +81,7 @@ class Config:
         device: cpu or cuda.
         checkpoint_every, sample_every: In steps.
         audit_every: Steps between audits; 0: none; None: not decided yet, see
-            :func:`wgan.session.audit_interval`.
+            :func:`wgan.planning.plan_audits`.
         audit_features: Where an audit takes its excess.
         stop_when: A rule on the records that ends the run, ``name < number``.
         patience: Audits without a smaller excess after which the run ends.
@@ -89,7 +89,7 @@ class Config:
             the last good checkpoint with a new draw and half the learning rates.
         max_rollbacks: How often at most, >= 0.
         precision: Of the networks' passes while training: fp64, fp32, tf32 or bf16.
-        compile: on, off, or auto: not decided yet, see :func:`wgan.session.worth_compiling`.
+        compile: on, off, or auto: not decided yet, see :func:`wgan.planning.worth_compiling`.
         plugins: What the parts that are not the package's own came from: fingerprints by name.
     """
 

@@ -25,8 +25,10 @@ from wgan.training.step import (
 )
 from wgan.types import Batch, Record
 
+PROBED = 512
+"""Latents by which a unit is told to be dead."""
+
 _STILL = 1e-6  # spread of a unit over latents, against that of the others, below which it is dead
-_PROBED = 512  # latents behind it
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,7 @@ def dead_share(state: TrainState, batch: Batch) -> float:
     in, whatever activation made it; 0 where there is no such layer.
     """
     seen: list[NDArray[np.bool_]] = []
-    latent = state.latents(_PROBED if batch.condition is None else len(batch.condition))
+    latent = state.latents(PROBED if batch.condition is None else len(batch.condition))
 
     def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         units = inputs[0]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wgan.diagnostics.examination import Examination, Layer
+from wgan.diagnostics.examination import PROBED, Examination, Layer
 from wgan.diagnostics.signs import blocks, decay, growth, swing, trend
 
 Verdict = Literal["healthy", "improving", "ill"]
@@ -67,15 +67,18 @@ RULES: list[Rule] = []
 """Every rule, in the order in which findings of equal confidence are told."""
 
 
-def rule(
-    name: str, title: str, sign: str, kind: Kind = "ill"
-) -> Callable[[Callable[[Examination], Finding | None]], Callable[[Examination], Finding | None]]:
-    """Register a rule."""
+Check = Callable[[Examination], "_Told | None"]
 
-    def add(
-        check: Callable[[Examination], Finding | None],
-    ) -> Callable[[Examination], Finding | None]:
-        RULES.append(Rule(name, title, sign, kind, check))
+
+def rule(name: str, title: str, sign: str, kind: Kind = "ill") -> Callable[[Check], Check]:
+    """Register a rule; what it tells gets the rule's name and kind."""
+
+    def add(check: Check) -> Check:
+        def found(examination: Examination) -> Finding | None:
+            told = check(examination)
+            return None if told is None else Finding(name, **vars(told), kind=kind)
+
+        RULES.append(Rule(name, title, sign, kind, found))
         return check
 
     return add
@@ -157,10 +160,18 @@ def far(x: Examination) -> bool:
     return apart
 
 
-def _found(
-    name: str, evidence: str, cause: str, advice: str, confidence: float, kind: Kind = "ill"
-) -> Finding:
-    return Finding(name, evidence, cause, advice, round(confidence, 2), kind)
+@dataclass(frozen=True)
+class _Told:
+    """A finding before its rule has given it name and kind."""
+
+    evidence: str
+    cause: str
+    advice: str
+    confidence: float
+
+
+def _found(evidence: str, cause: str, advice: str, confidence: float) -> _Told:
+    return _Told(evidence, cause, advice, round(confidence, 2))
 
 
 def _sigmoid(x: float) -> float:
@@ -188,13 +199,12 @@ def _number(value: float) -> str:
     "A loss or a gradient became infinite or not a number.",
     "The run's card says at which step and in which term.",
 )
-def _diverged(x: Examination) -> Finding | None:
+def _diverged(x: Examination) -> _Told | None:
     if "not finite" not in x.reason:
         return None
     norms = x.series("critic_gradient_norm")
     grew = f"; the critic's gradient ended at {_number(norms[-1])}" if len(norms) else ""
     return _found(
-        "diverged",
         f"{x.reason}{grew}",
         "The weights grew until a number overflowed: steps too long for this loss.",
         "lower --lr (a third is a good first try), or --on-divergence rollback, which goes back "
@@ -209,7 +219,7 @@ def _diverged(x: Examination) -> Finding | None:
     "The critic's gradient norm doubled at least five times in the last third, along a straight "
     "line on a logarithmic scale.",
 )
-def _diverging(x: Examination) -> Finding | None:
+def _diverging(x: Examination) -> _Told | None:
     if x.reason:
         return None
     steps, values = x.curves.get("critic_gradient_norm", (np.empty(0), np.empty(0)))
@@ -219,7 +229,6 @@ def _diverging(x: Examination) -> Finding | None:
         return None
     left = (math.log2(1e38) - math.log2(max(float(medians[-1]), 1e-300))) / doublings
     return _found(
-        "divergence-ahead",
         f"the critic's gradient norm doubled {doublings:.1f} times in the last third of the run "
         f"and is now {_number(float(medians[-1]))}",
         "Growth that keeps its pace ends in an overflow, here after about "
@@ -238,7 +247,7 @@ def _diverging(x: Examination) -> Finding | None:
     "A number of the samples never changes.",
     "Its standard deviation over the training data is 0; of pictures, whole regions are.",
 )
-def _constant(x: Examination) -> Finding | None:
+def _constant(x: Examination) -> _Told | None:
     if x.data is None or not x.data.constant:
         return None
     names = x.data.constant
@@ -248,7 +257,6 @@ def _constant(x: Examination) -> Finding | None:
         return None
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
     return _found(
-        "constant-column",
         f"{len(names)} of {x.data.numbers} numbers are the same in all {x.data.rows:,} samples: "
         f"{shown}",
         "A generator can only miss it, and a critic that finds the least noise there tells the two "
@@ -263,11 +271,10 @@ def _constant(x: Examination) -> Finding | None:
     "Many training samples are copies of others.",
     "Over 5% of the training data are equal to an earlier one.",
 )
-def _duplicates(x: Examination) -> Finding | None:
+def _duplicates(x: Examination) -> _Told | None:
     if x.data is None or x.data.duplicates < 0.05:
         return None
     return _found(
-        "duplicate-rows",
         f"{x.data.duplicates:.0%} of {x.data.rows:,} training samples are copies of others",
         "Copies weigh as much as they are many, and lie on both sides of the split, so that "
         "held-out numbers look better than they are.",
@@ -281,11 +288,10 @@ def _duplicates(x: Examination) -> Finding | None:
     "A few samples lie very far from the rest.",
     "A number lies over 20 interquartile ranges from its median.",
 )
-def _outliers(x: Examination) -> Finding | None:
+def _outliers(x: Examination) -> _Told | None:
     if x.data is None or x.data.reach < 20 or x.data.beyond > 0.05:
         return None
     return _found(
-        "outliers",
         f"{x.data.furthest} lies up to {x.data.reach:.0f} interquartile ranges from its median, in "
         f"{x.data.beyond:.2%} of the samples",
         "The scale of the column is theirs: what remains for all others is a thin line, and the "
@@ -304,7 +310,7 @@ def _outliers(x: Examination) -> Finding | None:
     "The generator has hardly moved.",
     "Its weights are within 3% of where they began, and the samples are far from the data.",
 )
-def _too_low(x: Examination) -> Finding | None:
+def _too_low(x: Examination) -> _Told | None:
     n = x.networks
     if n is None or n.moved is None or x.steps < 100 or n.moved > 0.03 or not far(x):
         return None
@@ -312,7 +318,6 @@ def _too_low(x: Examination) -> Finding | None:
     if saturated or x.late("generator_gradient_norm") < 1e-4:  # it cannot move: another's case
         return None
     return _found(
-        "learning-rate-too-low",
         f"after {x.steps:,} steps the generator's weights are {n.moved:.2%} from where they began; "
         f"one update moves them by {n.generator_step:.1e} of their norm",
         f"Gradients are there (norm {_number(x.late('generator_gradient_norm'))}), so it is the "
@@ -328,7 +333,7 @@ def _too_low(x: Examination) -> Finding | None:
     "One update moves a network by over 1% of its weights' norm, and the samples are far from "
     "the data or no longer get closer.",
 )
-def _too_high(x: Examination) -> Finding | None:
+def _too_high(x: Examination) -> _Told | None:
     n = x.networks
     if n is None:
         return None
@@ -338,7 +343,6 @@ def _too_high(x: Examination) -> Finding | None:
         return None
     who = "critic" if n.critic_step >= n.generator_step else "generator"
     return _found(
-        "learning-rate-too-high",
         f"one update moves the {who}'s weights by {share:.1%} of their norm",
         "So long a step leaves the region in which its gradient means anything; a healthy one is "
         "a few tenths of 1%.",
@@ -354,7 +358,7 @@ def _too_high(x: Examination) -> Finding | None:
     "beta1 is over 0.8 for a critic that is clipped or far from settled, or the cosine between its "
     "remembered step and a fresh gradient is negative.",
 )
-def _momentum(x: Examination) -> Finding | None:
+def _momentum(x: Examination) -> _Told | None:
     n, beta1 = x.networks, _set(x, "beta1")
     if n is None or n.critic_cosine is None or not beta1 or not far(x):
         return None
@@ -364,7 +368,6 @@ def _momentum(x: Examination) -> Finding | None:
     if beta1 < 0.7:
         return None
     return _found(
-        "momentum-harmful",
         f"beta1 is {beta1}, and the cosine between the critic's remembered step and a fresh "
         f"gradient is {n.critic_cosine:.2f}",
         "The critic's loss changes with every move of the generator, so that an average over "
@@ -380,14 +383,13 @@ def _momentum(x: Examination) -> Finding | None:
     "A batch says too little of the distribution.",
     "At most 4 samples in a batch, or under 16 with gradients on two batches that disagree.",
 )
-def _batch(x: Examination) -> Finding | None:
+def _batch(x: Examination) -> _Told | None:
     size, n = _set(x, "batch_size"), x.networks
     if not isinstance(size, int) or n is None:
         return None
     if size > 4 and (size > 16 or n.batch_cosine > 0.1):
         return None
     return _found(
-        "batch-too-small",
         f"--batch-size is {size}; the generator's gradients on two batches have a cosine of "
         f"{n.batch_cosine:.2f}",
         "The critic compares the two distributions by a few points of each, and the generator "
@@ -405,13 +407,12 @@ def _batch(x: Examination) -> Finding | None:
     "The clipping box is so small that the critic is flat.",
     "Weights crowd at its ends, and the gradient that reaches the generator is below 1e-4.",
 )
-def _clip_small(x: Examination) -> Finding | None:
+def _clip_small(x: Examination) -> _Told | None:
     clip = x.constraint("weight-clipping")
     norm, share = x.late("generator_gradient_norm"), x.late("clip_share")
     if clip is None or not norm < 1e-4 or not share > 0.3:
         return None
     return _found(
-        "clip-bound-too-small",
         f"{share:.0%} of the critic's weights are at the bounds of {clip.get('bound')}, and the "
         f"generator's gradient has a norm of {_number(norm)}",
         "Every layer multiplies the gradient by less than 1, so that nothing of it is left at the "
@@ -432,14 +433,13 @@ def _larger(clip: Any) -> str:
     "The clipping box is so large that it holds nothing.",
     "Hardly a weight is at its ends and the critic's slopes are far above 1.",
 )
-def _clip_large(x: Examination) -> Finding | None:
+def _clip_large(x: Examination) -> _Told | None:
     clip = x.constraint("weight-clipping")
     slope, share = x.late("audit.slope_median", 0.5), x.late("clip_share")
     if clip is None or not share < 0.05 or not slope > 20:
         return None
     rising = trend(blocks(*x.curves["critic_gradient_norm"])[1]).rises(0.05)
     return _found(
-        "clip-bound-too-large",
         f"{share:.1%} of the critic's weights are at the bounds of {clip.get('bound')}; its slope "
         f"between real and fake samples is {_number(slope)}"
         + (", and its gradients grow" if rising else ""),
@@ -460,7 +460,7 @@ def _smaller(clip: Any) -> str:
     "The penalty does not hold the critic's slopes at 1.",
     "The median slope between real and fake samples is over 4 under a penalty that asks for 1.",
 )
-def _loose(x: Examination) -> Finding | None:
+def _loose(x: Examination) -> _Told | None:
     penalty = x.constraint("gradient-penalty") or x.constraint("dragan")
     slope = x.late("audit.slope_median", 0.5)
     if not math.isfinite(slope):
@@ -468,7 +468,6 @@ def _loose(x: Examination) -> Finding | None:
     if penalty is None or not slope > 4:
         return None
     return _found(
-        "constraint-not-enforced",
         f"the critic's median slope is {_number(slope)} where the penalty asks for 1; its weight "
         f"is {penalty.get('weight')}",
         "The penalty costs the critic less than it wins by being steep.",
@@ -483,7 +482,7 @@ def _loose(x: Examination) -> Finding | None:
     "The median slope is under 0.05 with an R1 or R2 penalty, or that penalty is over 3 times the "
     "estimate; and the samples are far from the data.",
 )
-def _tight(x: Examination) -> Finding | None:
+def _tight(x: Examination) -> _Told | None:
     penalty = x.constraint("r1") or x.constraint("r2")
     slope = x.late("audit.slope_median", 0.5)
     cost, estimate = x.late("r1_penalty"), abs(x.late(x.estimate))
@@ -491,7 +490,6 @@ def _tight(x: Examination) -> Finding | None:
         return None
     gamma = penalty.get("gamma")
     return _found(
-        "constraint-over-enforced",
         f"the critic's median slope is {_number(slope)} with gamma {gamma}; the penalty is "
         f"{_number(cost)}, the estimate {_number(estimate)}",
         "Being flat costs such a critic nothing and any slope costs it much, so that the generator "
@@ -506,14 +504,13 @@ def _tight(x: Examination) -> Finding | None:
     "The critic minimises its penalty and little else.",
     "The penalty is over 3 times the estimate in size, and the samples are far from the data.",
 )
-def _dominates(x: Examination) -> Finding | None:
+def _dominates(x: Examination) -> _Told | None:
     if x.estimate is None or x.late("generator_gradient_norm") < 1e-4:  # nothing comes through
         return None
     for key in ("gradient_penalty", "dragan_penalty"):
         penalty, estimate = x.late(key), abs(x.late(x.estimate))
         if penalty > 3 * max(estimate, 1e-12) and far(x):
             return _found(
-                "penalty-dominates",
                 f"{key.replace('_', ' ')} is {_number(penalty)}, the estimate {_number(estimate)}",
                 "The gradient that the critic follows is the penalty's, so that it keeps its "
                 "slopes right and does not look at the samples.",
@@ -528,12 +525,11 @@ def _dominates(x: Examination) -> Finding | None:
     "The discriminator has won, and the generator gets nothing from it.",
     "The JS estimate is within 15% of log 2 at the end, and the samples are far from the data.",
 )
-def _saturated(x: Examination) -> Finding | None:
+def _saturated(x: Examination) -> _Told | None:
     value = x.late("js_estimate")
     if not value > 0.85 * _LOG2 or not far(x):
         return None
     return _found(
-        "critic-saturated",
         f"the JS estimate is {_number(value)} of at most log 2 = 0.693; the generator's gradient "
         f"has a norm of {_number(x.late('generator_gradient_norm'))}",
         "The two distributions hardly overlap, so that a good discriminator is sure everywhere "
@@ -550,7 +546,7 @@ def _saturated(x: Examination) -> Finding | None:
     "On held-out data the estimate is below 0 in part of the records, or still rises by a third "
     "when the critic trains on alone; and the samples are far from the data.",
 )
-def _under(x: Examination) -> Finding | None:
+def _under(x: Examination) -> _Told | None:
     values = x.series(x.estimate) if x.estimate == "wasserstein_estimate" else np.empty(0)
     negative = float((values[len(values) // 4 :] < 0).mean()) if len(values) else 0.0
     gap = (
@@ -568,7 +564,6 @@ def _under(x: Examination) -> Finding | None:
     if share > 0.05:
         said.append(f"trained on alone the critic changes its estimate by {share:.0%}")
     return _found(
-        "critic-under-trained",
         " and ".join(said),
         "A critic that is behind points the generator to where it has already been.",
         f"--n-critic {2 * int(_set(x, 'n_critic') or 1) + 1} (each costs a critic update a step), "
@@ -582,7 +577,7 @@ def _under(x: Examination) -> Finding | None:
     "The estimate falls and the samples do not get better.",
     "The estimate has a falling trend in the second half, the excess a rising one.",
 )
-def _exploited(x: Examination) -> Finding | None:
+def _exploited(x: Examination) -> _Told | None:
     excess, values = x.series(_EXCESS), x.series(x.estimate)
     if len(excess) < 10 or len(values) < 100:
         return None
@@ -592,7 +587,6 @@ def _exploited(x: Examination) -> Finding | None:
     if not (falls and rises) or late[-1] < 1.5 * float(excess.min()) or not far(x):
         return None
     return _found(
-        "critic-exploited",
         f"the {(x.estimate or '').replace('_', ' ')} falls while the excess rose from "
         f"{_number(float(excess.min()))} to {_number(float(late[-1]))}",
         "The generator has found where the critic is wrong, and moves there.",
@@ -611,7 +605,7 @@ def _exploited(x: Examination) -> Finding | None:
     "The gradient of the first weights is under a thousandth of that of the last, or the "
     "generator's is below 1e-4, with no clipping to blame, and the samples are far from the data.",
 )
-def _vanishing(x: Examination) -> Finding | None:
+def _vanishing(x: Examination) -> _Told | None:
     if x.constraint("weight-clipping") is not None or x.networks is None or not far(x):
         return None
     ratio = _depth_ratio(x.networks.critic)
@@ -619,7 +613,6 @@ def _vanishing(x: Examination) -> Finding | None:
     if not (ratio < 1e-3 or norm < 1e-4) or x.late("js_estimate") > 0.85 * _LOG2:
         return None
     return _found(
-        "vanishing-gradient",
         f"from the critic's last layer to its first the gradient falls to {_number(ratio)} of what "
         f"it was; the generator's has a norm of {_number(norm)}",
         "Each layer passes on less than it gets: saturating activations, or weights that are too "
@@ -634,12 +627,11 @@ def _vanishing(x: Examination) -> Finding | None:
     "Gradients grow on the way through a network.",
     "The critic's gradient norm is over 1e4 at the end, with no clipping box to blame.",
 )
-def _exploding(x: Examination) -> Finding | None:
+def _exploding(x: Examination) -> _Told | None:
     norm = x.late("critic_gradient_norm")
     if not norm > 1e4 or x.constraint("weight-clipping") is not None:
         return None
     return _found(
-        "exploding-gradient",
         f"the critic's gradient has a norm of {_number(norm)}",
         "Each layer passes on more than it gets, or the critic's scale rises without a constraint.",
         "--clip-norm 10 bounds the step; --constraint gradient-penalty holds the scale",
@@ -658,12 +650,11 @@ def _depth_ratio(layers: Sequence[Layer]) -> float:
     "Much of the generator never fires.",
     "Over half of its hidden units say the same for every latent.",
 )
-def _dead(x: Examination) -> Finding | None:
+def _dead(x: Examination) -> _Told | None:
     if x.networks is None or x.networks.dead < 0.5:
         return None
     return _found(
-        "dead-units",
-        f"{x.networks.dead:.0%} of the generator's hidden units are constant over {512} latents",
+        f"{x.networks.dead:.0%} of the generator's hidden units are constant over {PROBED} latents",
         "Rectifiers whose input is always negative have no gradient and stay so; after too long "
         "steps, or from a bad start.",
         "leaky rectifiers, a lower --generator-lr, or train anew from another --seed",
@@ -680,7 +671,7 @@ def _dead(x: Examination) -> Finding | None:
     "Recall and coverage are far below their floor while the samples lie among the data or on top "
     "of one another.",
 )
-def _collapse(x: Examination) -> Finding | None:
+def _collapse(x: Examination) -> _Told | None:
     names = ("recall", "coverage", "precision", "duplicates")
     if not all(name in x.judged for name in names):
         return None
@@ -692,7 +683,6 @@ def _collapse(x: Examination) -> Finding | None:
     modes = x.judged.get("modes")
     said = f", {modes.value:g} of {modes.floor:g} modes" if modes else ""
     return _found(
-        "mode-collapse",
         f"recall {recall.value:.2f} where data have {recall.floor:.2f}, coverage "
         f"{coverage.value:.2f} where they have {coverage.floor:.2f}{said}; {copies.value:.0%} of "
         "the samples are nearly equal to another",
@@ -709,7 +699,7 @@ def _collapse(x: Examination) -> Finding | None:
     "They are nearer to the training data than held-out data are in 9 of 10 comparisons, by a rank "
     "test, and have not gathered in the middle of the data.",
 )
-def _memorised(x: Examination) -> Finding | None:
+def _memorised(x: Examination) -> _Told | None:
     close, copies = x.judged.get("memorisation"), x.judged.get("copies")
     if close is None or copies is None:
         return None
@@ -719,7 +709,6 @@ def _memorised(x: Examination) -> Finding | None:
     if not (close.value > 0.9 and p < 1e-4) or (gathered and copies.value < 0.02):
         return None
     return _found(
-        "memorisation",
         f"{close.value:.0%} of the time a sample is nearer to the training data than a held-out "
         f"one (p = {p:.1e}); {copies.value:.0%} are near copies, of held-out data "
         f"{copies.floor:.0%}",
@@ -738,7 +727,7 @@ def _memorised(x: Examination) -> Finding | None:
     "Much of the time goes into something else than training.",
     "Over a quarter of it into audits, or over 30% into waiting for data.",
 )
-def _time(x: Examination) -> Finding | None:
+def _time(x: Examination) -> _Told | None:
     steps = float(x.series("step_seconds").sum())
     audits = float(x.series("audit_seconds").sum())
     data = float(x.series("data_seconds").sum())
@@ -747,7 +736,6 @@ def _time(x: Examination) -> Finding | None:
         return None
     if audits > 0.25 * total:
         return _found(
-            "time-lost",
             f"{audits / total:.0%} of the time went into audits, every {_set(x, 'audit_every')} "
             "steps",
             "Each takes as long as some tens of steps, whatever lies between two.",
@@ -756,7 +744,6 @@ def _time(x: Examination) -> Finding | None:
         )
     if data > 0.3 * total:
         return _found(
-            "time-lost",
             f"{data / total:.0%} of the time was waited for data",
             "Reading or decoding is slower than the step.",
             "keep the data on a local disk and let the first reading fill the cache; smaller "
@@ -771,7 +758,7 @@ def _time(x: Examination) -> Finding | None:
     "The estimate swings.",
     "Its strongest frequency stands far above red noise and moves it by over half of its level.",
 )
-def _oscillation(x: Examination) -> Finding | None:
+def _oscillation(x: Examination) -> _Told | None:
     if x.estimate is None or x.estimate not in x.curves:
         return None
     steps, medians = blocks(*x.curves[x.estimate])
@@ -782,7 +769,6 @@ def _oscillation(x: Examination) -> Finding | None:
         return None
     period = found.period * float(np.median(np.diff(steps)))
     return _found(
-        "oscillation",
         f"the estimate swings by {_number(found.amplitude)} around {_number(level)} with a period "
         f"of about {period:,.0f} steps",
         "The two players circle around each other instead of approaching.",
@@ -797,7 +783,7 @@ def _oscillation(x: Examination) -> Finding | None:
     "The excess falls, by a trend test that allows for autocorrelation.",
     "note",
 )
-def _improving(x: Examination) -> Finding | None:
+def _improving(x: Examination) -> _Told | None:
     steps, excess = x.curves.get(_EXCESS, (np.empty(0), np.empty(0)))
     if len(excess) < 8:
         return None
@@ -813,13 +799,11 @@ def _improving(x: Examination) -> Finding | None:
             f"({fit.low:,.0f} to {fit.high:,.0f})"
         )
     return _found(
-        "still-improving",
         f"the excess fell by {_number(-found.change)} to {_number(float(excess[-1]))} "
         f"(p = {found.p_value:.1e}){when}",
         "It has not settled yet.",
         f"go on: wgan resume RUN --steps {2 * int(steps[-1])}",
         0.85,
-        "note",
     )
 
 
@@ -829,7 +813,7 @@ def _improving(x: Examination) -> Finding | None:
     "The excess has no falling trend over the last two thirds of the audits.",
     "note",
 )
-def _plateau(x: Examination) -> Finding | None:
+def _plateau(x: Examination) -> _Told | None:
     _, excess = x.curves.get(_EXCESS, (np.empty(0), np.empty(0)))
     if len(excess) < 12:
         return None
@@ -837,11 +821,9 @@ def _plateau(x: Examination) -> Finding | None:
     if found.falls(0.05):
         return None
     return _found(
-        "plateaued",
         f"the excess has stayed near {_number(float(np.median(excess[len(excess) // 2 :])))} since "
         "a third of the run",
         "It has settled, as far as held-out data of this size can tell.",
         "stop here, or change something: a larger --width, a lower --lr for the end, other data",
         0.8,
-        "note",
     )
