@@ -17,9 +17,10 @@ from wgan.config import data_options
 from wgan.data import open_source
 from wgan.data.base import Source
 from wgan.errors import RunFailedError, UserError
+from wgan.planning import make_audit
 from wgan.plugins import looked_up, recorded_plugins
 from wgan.run import Checkpoint, DamagedError, Run
-from wgan.session import Session, make_audit
+from wgan.session import Session
 from wgan.trained import Data, Trained, config_of
 from wgan.training import train
 from wgan.training.player import under

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -25,25 +24,20 @@ from wgan.build import build_state
 from wgan.card import differences, make_card, now, versions
 from wgan.config import Config
 from wgan.data.base import Source
-from wgan.diagnostics import Audit, HeldOut, Stopping, parse_rule
-from wgan.diagnostics.audit import PROBE_UPDATES
-from wgan.diagnostics.stopping import EXCESS, require_known
+from wgan.diagnostics import Audit, Stopping
+from wgan.diagnostics.stopping import EXCESS
 from wgan.errors import NonFiniteError, RunFailedError, UserError
+from wgan.planning import make_audit, make_stopping, plan_audits, worth_compiling
 from wgan.reports.report import Plane, ReportInput, write_report
 from wgan.reports.sheet import sample_sheet
 from wgan.run import Checkpoint, DamagedError, Run
 from wgan.training import TrainState, bind_critic, synthesize, train
-from wgan.training.compiled import COMPILING_SECONDS, has_compiler
 from wgan.training.player import prefixed, under
 from wgan.types import Record
 
 _SHEET = 64  # samples on a sheet
 _DRAWN = 1000  # samples of a sheet of rows, and of the plane
 _TENSORBOARD_EVERY = 10  # steps
-_AUDIT_SHARE = 0.05  # of the time, at most
-_ROUND = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)  # with a power of ten, for numbers of steps
-_AUDIT_LEAST = 0.2  # seconds that any audit takes
-_SLOW = 1.0  # seconds from which one timing is enough
 
 
 @dataclass
@@ -116,7 +110,7 @@ class Session:
                 config, compile=worth_compiling(config, training, generator, critic)
             )
         state = build_state(config, training, generator, critic)
-        stopping = _stopping(config, audit, lambda: _recorded(config, training, generator, critic))
+        stopping = make_stopping(config, audit, training, generator, critic)
         own = {
             role: type(module).__qualname__
             for role, module in (("generator", generator), ("critic", critic))
@@ -190,9 +184,7 @@ class Session:
                 heldout,
                 said=said + changed,
                 audit=audit,
-                _stopping=_stopping(
-                    config, audit, lambda: _recorded(config, training, generator, critic)
-                ),
+                _stopping=make_stopping(config, audit, training, generator, critic),
             )
             if checkpoint is not None:
                 session._remember(checkpoint)
@@ -504,135 +496,6 @@ class Session:
         path = self.run.path / "samples" / "real.png"
         real = self._real(count)
         sample_sheet(real, self.source.codec, path=path, real=real)
-
-
-def _recorded(
-    config: Config, training: Source, generator: nn.Module | None, critic: nn.Module | None
-) -> list[str]:
-    """The names in a run's records, from a step of a state of its own."""
-    state = build_state(config, training, deepcopy(generator), deepcopy(critic))
-    return list(next(train(state, training, until=1)))
-
-
-def plan_audits(
-    config: Config,
-    training: Source,
-    heldout: Source,
-    generator: nn.Module | None = None,
-    critic: nn.Module | None = None,
-) -> tuple[Audit | None, int]:
-    """The audit of a run and the steps between two, so that they take 5% of its time at most.
-
-    Some steps and an audit of a state of their own are timed before the run begins, so that which
-    steps are audited is settled then and a resumed run repeats them. The interval is a round
-    number. A run that is too short for one audit within its share has none: the interval is 0.
-    """
-
-    def fresh() -> TrainState:
-        state = build_state(config, training, deepcopy(generator), deepcopy(critic))
-        # Only the time of an ordinary step counts.
-        state.method = dataclasses.replace(state.method, warmup=False)
-        return state
-
-    def took(state: TrainState) -> float:
-        began = time.perf_counter()
-        for _ in train(state, training, until=state.step + 1):
-            pass
-        return time.perf_counter() - began
-
-    state = fresh()
-    try:
-        step = took(state)
-        if step < _SLOW:  # a first one loads what later ones have
-            step = min(took(state) for _ in range(3))
-    except NonFiniteError:
-        return None, 0  # the run itself will say so
-    length = math.inf if config.steps is None else config.steps * step
-    length = min(length, math.inf if config.seconds is None else config.seconds)
-    updates = 1 if state.critic is None else state.method.n_critic * state.method.critic_passes
-    least = max(_AUDIT_LEAST, PROBE_UPDATES / (updates + 1) * step if state.critic else 0.0)
-    if _AUDIT_SHARE * length < least:
-        return None, 0
-    audit = make_audit(config, training, heldout)
-    if audit is None:
-        return None, 0
-    before = deepcopy(audit.tensors())
-    seconds = float(str(audit(state)["audit_seconds"]))
-    if seconds < _SLOW:
-        seconds = min(seconds, float(str(audit(state)["audit_seconds"])))
-    audit.load(before)
-    needed = max(10.0, seconds / (_AUDIT_SHARE * step))
-    power = 10 ** math.floor(math.log10(needed))
-    every = next(int(power * k) for k in _ROUND if power * k >= needed)
-    if every * step > length:
-        return None, 0
-    return audit, every
-
-
-def worth_compiling(
-    config: Config,
-    training: Source,
-    generator: nn.Module | None = None,
-    critic: nn.Module | None = None,
-) -> str:
-    """`on` where compiling the losses takes 5% of the run's expected time at most, else `off`.
-
-    Steps of a state of its own are timed. Networks whose gradients are written out by hand (see
-    :mod:`wgan.training.chain`) are not compiled: it would not make them faster.
-    """
-    longest = COMPILING_SECONDS / 0.05
-    if config.seconds is not None and config.seconds < longest:
-        return "off"
-    if config.device == "cpu" and not has_compiler():
-        return "off"
-    state = build_state(config, training, deepcopy(generator), deepcopy(critic))
-    if state.critic is None or state.critic.chain is not None:
-        return "off"
-    state.method = dataclasses.replace(state.method, warmup=False)
-    try:
-        records = list(train(state, training, until=3))
-    except NonFiniteError:
-        return "off"  # the run itself will say so
-    step = min(float(str(record["step_seconds"])) for record in records)
-    length = math.inf if config.steps is None else config.steps * step
-    return "on" if min(length, config.seconds or math.inf) >= longest else "off"
-
-
-def make_audit(config: Config, training: Source, heldout: Source) -> Audit | None:
-    """The audit of a run; None where it has none, or too few samples are held out for one."""
-    if config.audit_every == 0:
-        return None
-    held = HeldOut.of(heldout, config.audit_features)
-    if held is None:
-        return None
-    return Audit(training, held, seed=config.seed, latent=config.hyper.latent)
-
-
-def _stopping(
-    config: Config,
-    audit: Audit | None,
-    recorded: Callable[[], list[str]],
-) -> Stopping:
-    """What may end the run early.
-
-    Raises:
-        UserError: A rule that cannot be read, or that asks for what the run does not record.
-    """
-    rule = None if config.stop_when is None else parse_rule(config.stop_when)
-    asks = config.patience is not None or (rule is not None and rule.name.startswith("audit."))
-    if asks and audit is None:
-        raise UserError(
-            "`stop_when` and `patience` go by audits, and this run has none: give `audit_every` "
-            "(in so short a run audits take more than 5% of the time), and hold out 30 samples "
-            "or more"
-        )
-    if rule is not None:
-        clipped = any(c.name == "weight-clipping" for c in config.constraints)
-        critic = config.objective.uses_critic
-        terms = audit.terms(critic=critic, clipped=clipped) if audit else []
-        if rule.name not in terms:
-            require_known(rule, [*terms, *recorded()])
-    return Stopping(rule, config.patience)
 
 
 def report(runs: Sequence[Run], place: Path | None = None) -> Path:
