@@ -195,7 +195,8 @@ def distance(
             context and the noise floor, and wider bounds; what each was taken on is stated.
         steps: Updates for finding critics; with `seconds` None the result depends on `seed` alone.
         seed: Of samples, splits and critics.
-        critics: Kinds of critic to try, of ``maxmin``, ``sorted``, ``cones-up``, ``cones-down``.
+        critics: Kinds of critic to try, of ``maxmin``, ``sorted``, ``half-sorted``,
+            ``cones-up``, ``cones-down``.
         critic: A run whose own critic is to be tried too, divided by its certified constant.
         interval: How to allow for chance: ``clt``, right for large samples; ``bernstein``, right at
             any size, which needs bounds; ``auto``: that where bounds are known.

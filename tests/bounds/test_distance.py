@@ -39,7 +39,7 @@ def steepest(critic: LipschitzCritic, points: Points, cost: str) -> float:
 
 
 @pytest.mark.parametrize("cost", ["euclidean", "l1", "linf"])
-@pytest.mark.parametrize("way", ["line", "up", "down", "maxmin", "sorted"])
+@pytest.mark.parametrize("way", ["line", "up", "down", "maxmin", "sorted", "half"])
 def test_every_kind_of_critic_is_1_lipschitz_in_the_ground_metric(way: str, cost: str) -> None:
     draw = minibatches(normal(0, 300, 3) + 1, 2 * normal(1, 200, 3))
     rng, budget = torch.Generator().manual_seed(0), Budget(steps=30)
@@ -49,8 +49,8 @@ def test_every_kind_of_critic_is_1_lipschitz_in_the_ground_metric(way: str, cost
     elif way in ("up", "down"):
         critic = fit_anchored(draw, rng, budget, cost=cost, above=way == "up", anchors=50)  # type: ignore[arg-type]
     else:
-        group = 2 if way == "maxmin" else None
-        critic = fit_network(draw, rng, budget, cost=cost, width=16, group=group)  # type: ignore[arg-type]
+        group, share = 2 if way == "maxmin" else None, 0.5 if way == "half" else 1.0
+        critic = fit_network(draw, rng, budget, cost=cost, width=16, group=group, share=share)  # type: ignore[arg-type]
     found = steepest(critic, np.concatenate([3 * normal(2, 200, 3), normal(3, 50, 3) / 50]), cost)
     assert 0.3 < found <= 1 + 1e-9
 

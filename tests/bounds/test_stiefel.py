@@ -7,9 +7,12 @@ from wgan.bounds.fitting import orthogonal_network
 from wgan.bounds.stiefel import StiefelMomentum, polar, scores
 
 
-@pytest.mark.parametrize("group", [None, 2, 4])
-def test_quick_sorts_give_scores_and_gradients_of_the_layers(group: int | None) -> None:
-    network = orthogonal_network(5, torch.Generator().manual_seed(0), width=16, group=group)
+@pytest.mark.parametrize(("group", "share"), [(None, 1.0), (2, 1.0), (4, 1.0), (None, 0.4)])
+def test_quick_sorts_give_scores_and_gradients_of_the_layers(
+    group: int | None, share: float
+) -> None:
+    rng = torch.Generator().manual_seed(0)
+    network = orthogonal_network(5, rng, width=16, group=group, share=share)
     values = torch.randn(64, 5, generator=torch.Generator().manual_seed(1))
     theirs, ours = network(values), scores(network, values)
     assert torch.equal(theirs, ours)

@@ -31,6 +31,12 @@ def test_permutes_the_channels_of_each_position(size: int | None, shape: tuple[i
     assert torch.equal(out.sort(1).values, values.sort(1).values)
 
 
+def test_a_share_is_sorted_and_the_rest_passes() -> None:
+    values = torch.tensor([[4.0, 3.0, 2.0, 1.0, 0.0]])
+    assert GroupSort(None, share=0.5)(values).tolist() == [[2.0, 3.0, 4.0, 1.0, 0.0]]
+    assert GroupSort(2, share=0.8)(values).tolist() == [[2.0, 1.0, 4.0, 3.0, 0.0]]
+
+
 def test_axis_of_the_channels() -> None:
     values = torch.randn(2, 3, 4)
     moved = GroupSort(2, axis=1)(values.movedim(-1, 1)).movedim(1, -1)
@@ -54,3 +60,9 @@ def test_gradcheck(size: int | None) -> None:
 def test_a_group_has_at_least_two() -> None:
     with pytest.raises(UserError, match="`size` must be >= 2"):
         GroupSort(1)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5, float("nan")])
+def test_a_share_lies_above_zero_and_up_to_one(share: float) -> None:
+    with pytest.raises(UserError, match=r"`share` must be in \(0, 1\]"):
+        GroupSort(share=share)

@@ -26,7 +26,7 @@ FEWEST = 60
 """Samples of each population below which there are too few for three parts."""
 
 _TRAINED, _CHOSEN = 0.6, 0.15  # shares; the rest is measured on
-_TRIALS = {"networks": 0.1, "cones": 0.05}  # shares of the budget, for each kind to show itself
+_TRIALS = {"networks": 0.07, "cones": 0.05}  # shares of the budget, for each kind to show itself
 _LEAST = 0.05  # of the budget, below which a kind is not tried again
 _AHEAD = 1.2  # times what a network reached, from which on cones get all of the rest
 _ANCHORS = 2_000
@@ -116,7 +116,7 @@ class PopulationBound:
 
 Way = Callable[[Draw, torch.Generator, Budget], LipschitzCritic]
 
-WAYS: tuple[str, ...] = ("maxmin", "sorted", "cones-up", "cones-down")
+WAYS: tuple[str, ...] = ("maxmin", "sorted", "half-sorted", "cones-up", "cones-down")
 """The kinds of critic that are fitted, beside the best line."""
 
 LEARNED_CONES = "cones-learned"
@@ -209,9 +209,9 @@ def _finalists(best: Mapping[str, tuple[float, str]]) -> list[str]:
 
 
 def _ways(cost: Cost, value: Callable[[LipschitzCritic], float], anchors: int) -> dict[str, Way]:
-    def network(group: int | None, depth: int) -> Way:
+    def network(group: int | None, depth: int, share: float = 1.0) -> Way:
         return lambda draw, rng, budget: fit_network(
-            draw, rng, budget, cost=cost, group=group, depth=depth, watch=value
+            draw, rng, budget, cost=cost, group=group, depth=depth, share=share, watch=value
         )
 
     def cones(above: bool, most: int = anchors, moving: bool = False) -> Way:
@@ -222,6 +222,7 @@ def _ways(cost: Cost, value: Callable[[LipschitzCritic], float], anchors: int) -
     return {
         "maxmin": network(2, depth=3),
         "sorted": network(None, depth=2),  # a full sort says more in one layer
+        "half-sorted": network(None, depth=3, share=0.5),
         "cones-up": cones(True),
         "cones-down": cones(False),
         LEARNED_CONES: cones(True, most=min(_LEARNED, anchors), moving=True),

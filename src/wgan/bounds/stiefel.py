@@ -87,7 +87,10 @@ def scores(network: nn.Sequential, values: Tensor) -> Tensor:
     for layer in network:
         if isinstance(layer, GroupSort) and layer.size in (None, 2):
             faster = _FullSort if layer.size is None else _MaxMin
-            values = faster.apply(values)  # type: ignore[no-untyped-call]
+            touched = layer.touched(values.shape[1])
+            found = faster.apply(values[:, :touched])  # type: ignore[no-untyped-call]
+            rest = values[:, touched:]
+            values = torch.cat([found, rest], 1) if rest.shape[1] else found
         else:
             values = layer(values)
     return values

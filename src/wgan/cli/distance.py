@@ -61,7 +61,7 @@ def distance(
         level: Confidence of each bound [0.95].
         seconds: For all of it: a short time leaves less to each part [60].
         seed: Of samples, splits and critics [0].
-        critics: Kinds to try: maxmin, sorted, cones-up, cones-down, with commas [all].
+        critics: Kinds to try: maxmin, sorted, half-sorted, cones-up, cones-down, with commas [all].
         critic: A run whose own critic is tried too, divided by its certified constant.
         plot: Where to save a picture of where the mass must move.
         size: Height and width of pictures: a multiple of 4, from 8 up [64].

@@ -30,7 +30,7 @@ from wgan.experiments.w1_pairs import Pair, benchmark, cones, outside
 
 ESTIMATORS: dict[str, tuple[str, ...]] = {
     "all": WAYS,
-    "networks": ("maxmin", "sorted"),
+    "networks": ("maxmin", "sorted", "half-sorted"),
     "cones": (LEARNED_CONES,),
 }
 """Kinds of critic that compete, by name; beside them the published estimators, by their names."""

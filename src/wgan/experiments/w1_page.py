@@ -178,9 +178,10 @@ _KINDS = {
     "all": """\
 ## Critics of every kind
 
-Orthogonal networks (MaxMin; full sort), McShane extensions whose cones stand at samples, and the
-best line compete. The published pairs are made of cones, and extensions are too, though at samples
-and not at places that they learn; what networks reach without them stands below.
+Orthogonal networks (MaxMin; full sort; a sort of half the channels), McShane extensions whose cones
+stand at samples, and the best line compete. The published pairs are made of cones, and extensions
+are too, though at samples and not at places that they learn; what networks reach without them
+stands below.
 """,
     "networks": """\
 ## Networks alone

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -19,27 +21,45 @@ class GroupSort(nn.Module):
     Args:
         size: Channels in a group, >= 2 (2: MaxMin), or None to sort all of them.
         axis: The axis of the channels: 1 for ``[batch, c, *space]``, -1 for ``[..., k]``.
+        share: In (0, 1]: of the channels that are sorted, the first ones. The others pass as they
+            are, which keeps a linear way through the network.
     """
 
-    def __init__(self, size: int | None = 2, axis: int = 1) -> None:
+    def __init__(self, size: int | None = 2, axis: int = 1, share: float = 1.0) -> None:
         super().__init__()
         if size is not None and size < 2:
             raise UserError(f"GroupSort: `size` must be >= 2, or None for a full sort, got {size}")
+        if not 0 < share <= 1:
+            raise UserError(f"GroupSort: `share` must be in (0, 1], got {share}")
         self.size = size
         self.axis = axis
+        self.share = share
 
     def forward(self, values: Tensor) -> Tensor:
         axis = self.axis % values.dim()
         channels = values.shape[axis]
-        size = self.size or channels
-        whole = channels // size * size
-        if whole == channels:
-            return _sort_groups(values, size, axis)
-        left_over = values.narrow(axis, whole, channels - whole).sort(axis).values
-        return torch.cat([_sort_groups(values.narrow(axis, 0, whole), size, axis), left_over], axis)
+        touched = self.touched(channels)
+        if touched == channels:
+            return _sort(values, self.size, axis)
+        first, rest = torch.split(values, [touched, channels - touched], axis)
+        return torch.cat([_sort(first, self.size, axis), rest], axis)
+
+    def touched(self, channels: int) -> int:
+        """How many of so many channels are sorted."""
+        return math.ceil(self.share * channels)
 
     def extra_repr(self) -> str:
-        return f"size={self.size}, axis={self.axis}"
+        return f"size={self.size}, axis={self.axis}, share={self.share:g}"
+
+
+def _sort(values: Tensor, size: int | None, axis: int) -> Tensor:
+    channels = values.shape[axis]
+    size = size or channels
+    whole = channels // size * size
+    if whole == channels:
+        return _sort_groups(values, size, axis)
+    left_over = values.narrow(axis, whole, channels - whole).sort(axis).values
+    return torch.cat([_sort_groups(values.narrow(axis, 0, whole), size, axis), left_over], axis)
 
 
 def _sort_groups(values: Tensor, size: int, axis: int) -> Tensor:
