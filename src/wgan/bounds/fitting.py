@@ -43,18 +43,20 @@ class Budget:
     Attributes:
         steps: >= 1, or None.
         seconds: > 0, or None.
+        clock: What tells the seconds: of the wall, or of the processor.
     """
 
     steps: int | None = None
     seconds: float | None = None
+    clock: Callable[[], float] = time.monotonic
 
     def shares(self) -> Iterator[float]:
         """The share of the budget that is spent, before every update, until it is."""
-        began = time.monotonic()
+        began = self.clock()
         step = 0
         while True:
             by_steps = 0.0 if self.steps is None else step / self.steps
-            by_time = 0.0 if self.seconds is None else (time.monotonic() - began) / self.seconds
+            by_time = 0.0 if self.seconds is None else (self.clock() - began) / self.seconds
             spent = max(by_steps, by_time)
             if spent >= 1:
                 return
@@ -66,6 +68,7 @@ class Budget:
         return Budget(
             None if self.steps is None else max(1, int(share * self.steps)),
             None if self.seconds is None else share * self.seconds,
+            self.clock,
         )
 
 

@@ -149,7 +149,7 @@ def lower_bound(
         ways: Which of `WAYS` to try, and `LEARNED_CONES`.
         given: Further critics, already 1-Lipschitz, to choose from.
     """
-    began = time.monotonic()
+    began, at = time.monotonic(), budget.clock()
     x, y = parts.choose
     noted: dict[str, tuple[float, LipschitzCritic]] = {}
 
@@ -177,7 +177,7 @@ def lower_bound(
     for i, name in enumerate(finalists):
         left = 1 - sum(_TRIALS[_family(way)] for way in ways)
         if budget.seconds is not None:  # there are fixed costs beside the trials' budgets
-            left = 1 - (time.monotonic() - began) / budget.seconds
+            left = 1 - (budget.clock() - at) / budget.seconds
             share = left / (len(finalists) - i)
         else:
             share = left / len(finalists)

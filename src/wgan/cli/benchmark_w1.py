@@ -20,7 +20,7 @@ def benchmark_w1(
 ) -> int:
     """Bound the W1 of pairs of populations whose distance is known.
 
-    A trial takes about SECONDS on one core. Stop at any time: the same command goes on.
+    A trial takes about SECONDS of one core. Stop at any time: the same command goes on.
 
     Example: `wgan benchmark-w1 --pairs cones-8-64,translation-64 --seconds 20`
 
@@ -32,7 +32,7 @@ def benchmark_w1(
             learned places as a control. Published ones: clipping, gp, lp, sn, sorting, mm-r,
             discrete [all,networks].
         seeds: Seeds of each, from 0; 0: run nothing, write the page from --results [1].
-        seconds: For finding critics in each trial [180].
+        seconds: Of the processor, for finding critics in each trial [180].
         fresh: Samples on which each critic's own gap is found, to check its interval, which is then
             measured on a twentieth of them [0: not].
         jobs: Trials at a time, each on one core [2].

@@ -47,7 +47,7 @@ class Trial:
         pair: By name: ``cones-D-N``, or a key of :func:`wgan.experiments.w1_pairs.outside`.
         estimator: A key of `ESTIMATORS`, or of :data:`wgan.experiments.w1_baselines.STEPS`.
         seed: >= 0, of critics and samples; the pair is always the same.
-        seconds: For finding critics, on one core.
+        seconds: Of the processor, for finding critics, on one core.
         fresh: Samples of each on which the critic's own gap is found, to check its interval, which
             is then measured on a twentieth of them; 0: not checked.
     """
@@ -114,7 +114,7 @@ def _bounded(pair: Pair, trial: Trial, began: float, used: float) -> dict[str, A
     parts = unlimited(pair.draw, pair.dim, 1_000 + trial.seed, choose=_CHOOSE, measure=measure)
     found = lower_bound(
         parts,
-        Budget(seconds=trial.seconds),
+        _budget(trial),
         seed=trial.seed,
         ways=ESTIMATORS[trial.estimator],
     )
@@ -143,8 +143,7 @@ def _bounded(pair: Pair, trial: Trial, began: float, used: float) -> dict[str, A
 
 
 def _estimated(pair: Pair, trial: Trial, began: float, used: float) -> dict[str, Any]:
-    budget = Budget(seconds=trial.seconds)
-    found = fit_baseline(trial.estimator, pair.draw, pair.dim, budget, trial.seed)
+    found = fit_baseline(trial.estimator, pair.draw, pair.dim, _budget(trial), trial.seed)
     rng = _judging(trial)
     spent = _spent(began, used)
     if found.scores is not None:
@@ -163,6 +162,11 @@ def _estimated(pair: Pair, trial: Trial, began: float, used: float) -> dict[str,
         **spent,
         **_agreement(pair, x, found.gradient(x.numpy())),
     }
+
+
+def _budget(trial: Trial) -> Budget:
+    """In processor seconds, so that other work on the machine does not count."""
+    return Budget(seconds=trial.seconds, clock=time.process_time)
 
 
 def _judging(trial: Trial) -> torch.Generator:

@@ -9,7 +9,7 @@ slope, so that the estimate may lie above the truth. Only the sorting network is
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ def fit_baseline(name: str, draw: Draw, dim: int, budget: Budget, seed: int) -> 
         raise UnknownNameError("estimator", name, STEPS)
     rng = torch.Generator().manual_seed(seed)
     most = min(STEPS[name], budget.steps or STEPS[name])
-    budget = Budget(most, budget.seconds)
+    budget = replace(budget, steps=most)
     if name == "discrete":
         return _discrete(draw, rng)
     if name == "mm-r":

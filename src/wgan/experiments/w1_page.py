@@ -66,7 +66,8 @@ pairs of Korotin, Kolesov and Burnaev (2022), `cones-D-N`, and 22 pairs outside 
 - *cos*, *L2*: mean cosine, and mean squared distance, of the critic's gradient and the optimal
   one's, on 4,096 fresh samples of P.
 - *s*: seconds of the trial, in one thread; *CPU*: the part of them that the thread was given a core
-  for. The machine was shared and busy: where the two differ, CPU is the one to compare.
+  for. The machine was shared and busy: where the two differ, CPU is the one to compare. Budgets are
+  of CPU; trials run before they were, whose CPU is well below the budget, had less than it says.
 
 Where there are several seeds, figures are means over them. The pairs are of this project's own
 seed, and the published figures of another draw of the centres. The networks' settings were chosen
