@@ -36,6 +36,14 @@ class RunFailedError(RuntimeError):
     """A run that stopped before its end; its last good checkpoint is in place."""
 
 
+class RankLostError(RunFailedError):
+    """Another process of the run ended, or cannot be reached."""
+
+    def __init__(self, reason: str) -> None:
+        said = next((line.strip() for line in reason.splitlines() if line.strip()), "no reason")
+        super().__init__(f"another process of this run ended or cannot be reached ({said[:200]})")
+
+
 class NonFiniteError(RunFailedError):
     """A loss, penalty or gradient was not finite; raised *before* the update it would cause."""
 
