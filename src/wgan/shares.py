@@ -127,7 +127,7 @@ class _Whole(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         found: Tensor = _Own.apply(gradient)  # type: ignore[no-untyped-call]
         return found
 
@@ -141,7 +141,7 @@ class _Own(torch.autograd.Function):
         return rows[current().rows(len(rows))].clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         found: Tensor = _Whole.apply(gradient)  # type: ignore[no-untyped-call]
         return found
 
@@ -155,6 +155,6 @@ class _Summed(torch.autograd.Function):
         return values
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         found: Tensor = _Summed.apply(gradient)  # type: ignore[no-untyped-call]
         return found

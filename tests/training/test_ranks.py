@@ -67,7 +67,12 @@ SPLIT = [
 
 
 def state_of(case: str, **more: Any) -> tuple[TrainState, Source]:
-    given = {"settings": "published", "precision": "fp64", "seed": 3, "warmup": False}
+    given: dict[str, Any] = {
+        "settings": "published",
+        "precision": "fp64",
+        "seed": 3,
+        "warmup": False,
+    }
     given = {**given, **CASES[case], **more}
     if not RECIPES[given["recipe"]].objective.uses_critic:
         del given["warmup"]
@@ -106,7 +111,8 @@ def every_case(place: Path) -> None:
     """What one of two ranks does."""
     torch.set_num_threads(1)
     ranks.join()
-    found, recorded = {}, {}
+    found: dict[str, Tensor] = {}
+    recorded = {}
     for case in CASES:
         found |= {f"{case}/first/{name}": t for name, t in first_gradients(case).items()}
         tensors, recorded[case] = run(case)
@@ -166,7 +172,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Found:
 def test_the_first_gradient_is_that_of_one_rank(case: str, two: Found) -> None:
     one = first_gradients(case)
     found = two.part(0, case, "first")
-    assert found.keys() == one.keys() and one
+    assert one
+    assert found.keys() == one.keys()
     largest = max(float(gradient.abs().max()) for gradient in one.values())
     for name, gradient in one.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-6, atol=1e-6 * largest)
@@ -208,7 +215,9 @@ def test_parts_change_a_run_by_rounding_alone(case: str) -> None:
 
 @pytest.mark.parametrize("recipe", WHOLE)
 def test_what_looks_at_a_whole_batch_refuses_parts(recipe: str) -> None:
-    with pytest.raises(UserError, match="`accumulate` trains on a part .* looks at all of it"):
+    with pytest.raises(
+        UserError, match=r"`accumulate` trains on a part .* looks at all"
+    ):
         run(f"recipe {recipe}", accumulate=2)
     assert current().of == 1
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+_ECHO_SECONDS = 2.0
 
 
 class Stopper:
     """A context in which the first signal asks for a stop and a second one insists.
+
+    Under `torchrun`, which passes on what the terminal or Slurm may have sent to everyone already,
+    a second one insists only after two seconds.
 
     Attributes:
         signal: The signal that came, or None.
@@ -16,6 +23,7 @@ class Stopper:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._heard_at = 0.0
         self._before: dict[int, Any] = {}
 
     def __call__(self) -> bool:
@@ -42,7 +50,10 @@ class Stopper:
             signal.signal(number, handler)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
+        echo = time.monotonic() - self._heard_at < _ECHO_SECONDS
+        if self.signal is not None and echo and "TORCHELASTIC_RUN_ID" in os.environ:
+            return
         if self.signal is not None:  # the second one does not wait for the step
             signal.signal(number, self._before[number])
             raise KeyboardInterrupt
-        self.signal = number
+        self.signal, self._heard_at = number, time.monotonic()

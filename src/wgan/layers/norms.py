@@ -42,16 +42,16 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
     Source: Ioffe and Szegedy 2015, algorithm 1.
     """
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() < 2:
-            raise ValueError(f"expected [batch, c, *space], got {input.dim()} axes")
+    def _check_input_dim(self, values: Tensor) -> None:
+        if values.dim() < 2:
+            raise ValueError(f"expected [batch, c, *space], got {values.dim()} axes")
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, batch: Tensor) -> Tensor:
         share = current()
         if share.of == 1 or not self.training:
-            return super().forward(input)
-        self._check_input_dim(input)
-        values = input.to(torch.promote_types(input.dtype, torch.float32))
+            return super().forward(batch)
+        self._check_input_dim(batch)
+        values = batch.to(torch.promote_types(batch.dtype, torch.float32))
         axes = [0, *range(2, values.dim())]
         count = share.of * values.numel() // values.shape[1]
         across = (1, -1, *[1] * (values.dim() - 2))
@@ -62,7 +62,7 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         out = centred * (variance + self.eps).rsqrt().view(across)
         if self.weight is not None:
             out = out * self.weight.view(across) + self.bias.view(across)
-        return out.to(input.dtype)
+        return out.to(batch.dtype)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:

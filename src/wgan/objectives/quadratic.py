@@ -72,7 +72,8 @@ class QuadraticCost(Objective):
         phi, psi = (curvature / 2 * potential for potential in (targets.phi, targets.psi))
         on_real = whole(critic(real).score, self.name).mean()
         on_fake, slope = score_and_slope(critic, fake)
-        fit = (on_real - whole(phi, self.name).mean()).square() / 2 + (on_fake - psi).square().mean() / 2
+        fit = (on_real - whole(phi, self.name).mean()).square() / 2
+        fit = fit + (on_fake - psi).square().mean() / 2
 
         steepness = (slope.flatten(1).square().sum(1) + _EPSILON).sqrt()
         distance = (targets.partner - fake.detach()).flatten(1).norm(dim=1)

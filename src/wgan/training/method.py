@@ -44,8 +44,8 @@ class Method:
             end, > 0: they go along the curve of its rate. The records have them in full.
         precision: Of the networks' passes: fp64, fp32, tf32 or bf16, where weights, penalties
             and sums stay in fp32.
-        accumulate: Parts that each batch is split into, one in memory at a time; the gradient is the
-            mean of theirs.
+        accumulate: Parts that each batch is split into, one in memory at a time; the gradient is
+            the mean of theirs.
         compile: Whether both losses are compiled (see :mod:`wgan.training.compiled`).
         average: Decay of the generator's running average per step; 0 for none. Early on the decay
             is at most ``(1 + step) / (10 + step)``, so that the start is forgotten.

@@ -91,7 +91,11 @@ def describe() -> dict[str, Any]:
     """How many processes there are and how they speak, for the card."""
     found: dict[str, Any] = {"count": world()}
     if world() > 1:
-        found |= {"backend": distributed.get_backend(), "launch": launch()}
+        found |= {
+            "backend": distributed.get_backend(),
+            "launch": launch(),
+            "batch_norm": "synchronised",
+        }
     return found
 
 
@@ -170,9 +174,16 @@ def require_same(what: str, value: str) -> None:
     for other, text in enumerate(found):
         if text != found[0]:
             raise UserError(
-                f"{what} of rank {other} is not that of rank 0 ({text[:200]} and {found[0][:200]}); "
-                "give every process the same command and the same files"
+                f"{what} of rank {other} is not that of rank 0 ({_apart(text, found[0])}); give "
+                "every process the same command and the same files"
             )
+
+
+def _apart(one: str, other: str) -> str:
+    """Where two texts begin to differ."""
+    at = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+    at = max(0, at - 20)
+    return f"...{one[at : at + 60]}... and ...{other[at : at + 60]}..."
 
 
 def equalise(state: TrainState) -> None:
@@ -181,18 +192,21 @@ def equalise(state: TrainState) -> None:
         return
     leads = rank() == 0
     own = {name: t.detach().cpu().contiguous() for name, t in state.tensors().items()}
-    plain, kinds = decided(
-        lambda: [state.plain(), [[n, str(t.dtype)[6:], list(t.shape)] for n, t in own.items()]]
+    header: dict[str, Any] = decided(
+        lambda: {
+            "plain": state.plain(),
+            "kinds": [[n, str(t.dtype)[6:], list(t.shape)] for n, t in own.items()],
+        }
     )
     tensors: dict[str, Tensor] = {}
-    for name, kind, shape in kinds:
+    for name, kind, shape in header["kinds"]:
         dtype = getattr(torch, kind)
         tensor = own[name] if leads else torch.empty(shape, dtype=dtype)
         with reaching():
             distributed.broadcast(tensor, 0, group=_waiting)
         tensors[name] = tensor
     if not leads:
-        state.load(tensors, plain)
+        state.load(tensors, header["plain"])
 
 
 def add(values: Tensor) -> None:
@@ -234,6 +248,11 @@ def _gathered(text: str) -> list[str]:
 def restarted() -> bool:
     """Whether `torchrun` started these processes again after one of them failed."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def restarts() -> bool:
+    """Whether `torchrun` would do so."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
 
 
 def launch() -> str:

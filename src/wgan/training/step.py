@@ -3,8 +3,8 @@
 Each player's share is in three parts: its loss, the gradient of it, the move. An ordinary update
 is the three in a row; extragradient puts both players' gradients before both moves.
 
-Where a batch is shared out (:mod:`wgan.shares`), this process's losses see its rows alone, a part at
-a time; their gradients and terms meet in one flat buffer before the move.
+Where a batch is shared out (:mod:`wgan.shares`), this process's losses see its rows alone, a part
+at a time; their gradients and terms meet in one flat buffer before the move.
 """
 
 from __future__ import annotations
@@ -538,8 +538,8 @@ class _Mean:
         for parameter in self._parameters:
             kind = torch.promote_types(kind, parameter.dtype)
         numbers = [*(g for g in gradients if g is not None), *terms.values()]
-        to = {"device": self._parameters[0].device, "dtype": kind}
-        flat = torch.cat([n.detach().reshape(-1).to(**to) for n in numbers])
+        device = self._parameters[0].device
+        flat = torch.cat([n.detach().reshape(-1).to(device, kind) for n in numbers])
         self._flat = flat if self._flat is None else self._flat.add_(flat)
         self._used, self._names = [g is not None for g in gradients], list(terms)
 
