@@ -7,7 +7,6 @@ the configuration, so that a resumed run repeats it. Several processes take part
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import time
@@ -122,22 +121,6 @@ def worth_compiling(
     step = ranks.decided(lambda: min(float(str(record["step_seconds"])) for record in records))
     length = math.inf if config.steps is None else config.steps * step
     return "on" if min(length, config.seconds or math.inf) >= longest else "off"
-
-
-def try_parts(
-    config: Config,
-    training: Source,
-    generator: nn.Module | None = None,
-    critic: nn.Module | None = None,
-) -> None:
-    """Take one step of a state of its own, where `accumulate` might not fit what is trained.
-
-    Raises:
-        UserError: It does not.
-    """
-    if config.accumulate > 1:
-        with contextlib.suppress(NonFiniteError):  # the run itself will say so
-            _recorded(config, training, generator, critic)
 
 
 def make_audit(config: Config, training: Source, heldout: Source) -> Audit | None:

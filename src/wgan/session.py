@@ -28,11 +28,12 @@ from wgan.data.base import Source
 from wgan.diagnostics import Audit, Stopping
 from wgan.diagnostics.stopping import EXCESS
 from wgan.errors import NonFiniteError, RankLostError, RunFailedError, UserError
-from wgan.planning import make_audit, make_stopping, plan_audits, try_parts, worth_compiling
+from wgan.planning import make_audit, make_stopping, plan_audits, worth_compiling
 from wgan.reports.report import Plane, ReportInput, write_report
 from wgan.reports.sheet import sample_sheet
 from wgan.run import Checkpoint, DamagedError, Run
 from wgan.training import TrainState, bind_critic, ranks, synthesize, train
+from wgan.training.agreement import require_agreement
 from wgan.training.player import prefixed, under
 from wgan.types import Record
 
@@ -100,7 +101,6 @@ class Session:
             generator, critic: The user's own networks in place of the recipe's.
         """
         training, heldout = source.split(config.holdout, config.split_seed)
-        try_parts(config, training, generator, critic)
         audit = None
         if config.audit_every is None:
             audit, every = plan_audits(config, training, heldout, generator, critic)
@@ -115,6 +115,7 @@ class Session:
             return Follower.of(path, config, training, heldout, generator, critic)
         state = build_state(config, training, generator, critic)
         ranks.equalise(state)
+        require_agreement(state, training)
         stopping = make_stopping(config, audit, training, generator, critic)
         own = {
             role: type(module).__qualname__
@@ -171,6 +172,7 @@ class Session:
             if checkpoint is not None:
                 state.load(checkpoint.tensors, checkpoint.plain)
             ranks.equalise(state)
+            require_agreement(state, training)
             run.drop_after(state.step)
             said += run.cut_records(state.step)
             run.config = config.plain()
@@ -540,6 +542,7 @@ class Follower:
         """A follower in the state that the first process has."""
         state = build_state(config, training, generator, critic)
         ranks.equalise(state)
+        require_agreement(state, training)
         if config.stop_when is not None or config.patience is not None:
             audit = make_audit(config, training, heldout)
             make_stopping(config, audit, training, generator, critic)  # for its share of a step

@@ -10,7 +10,8 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import wgan
 from wgan.build import build_state
 from wgan.config import resolve
 from wgan.data import open_source
 from wgan.data.base import Source
 from wgan.errors import UserError
+from wgan.objectives import Wasserstein
 from wgan.recipes import RECIPES
+from wgan.run import Run
 from wgan.shares import current, sharing
 from wgan.training import TrainState, ranks, train
+from wgan.training.agreement import require_agreement
 from wgan.training.step import _critic_gradient, _generator_gradient
+from wgan.types import Critic, Draw, Loss, State
 
 STEPS = 3
 ROWS = {"width": 6, "depth": 2, "batch_size": 8, "generator_batch_size": 8, "latent": 3}
@@ -122,6 +128,34 @@ def every_case(place: Path) -> None:
         place / f"{ranks.rank()}.safetensors",
     )
     (place / f"{ranks.rank()}.json").write_text(json.dumps(recorded))
+    diverge(place / "diverged")
+
+
+def diverge(place: Path) -> None:
+    """A run whose loss is not finite once, on the second rank alone, and which goes back."""
+    plain, left = Wasserstein.critic_loss, ranks.rank()
+
+    def loss(self: Wasserstein, critic: Critic, *given: Any) -> tuple[Loss, State]:
+        nonlocal left
+        found, state = plain(self, critic, *given)
+        if given[-1] == 5 and left:
+            left = 0
+            found = found._replace(value=found.value * float("nan"))
+        return found, state
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Wasserstein, "critic_loss", loss)
+        run = wgan.train(
+            "gaussians8",
+            out=place,
+            steps=6,
+            checkpoint_every=2,
+            audit_every=0,
+            on_divergence="rollback",
+            width=4,
+            batch_size=8,
+        )
+    assert run.step == 6
 
 
 def free_port() -> int:
@@ -132,6 +166,7 @@ def free_port() -> int:
 
 @dataclass
 class Found:
+    place: Path
     tensors: list[dict[str, Tensor]]
     records: list[dict[str, list[dict[str, Any]]]]
 
@@ -163,6 +198,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Found:
             process.wait()
     assert [process.returncode for process in started] == [0, 0], said
     return Found(
+        place,
         [load_file(place / f"{r}.safetensors") for r in range(2)],
         [json.loads((place / f"{r}.json").read_text()) for r in range(2)],
     )
@@ -215,11 +251,58 @@ def test_parts_change_a_run_by_rounding_alone(case: str) -> None:
 
 @pytest.mark.parametrize("recipe", WHOLE)
 def test_what_looks_at_a_whole_batch_refuses_parts(recipe: str) -> None:
-    with pytest.raises(
-        UserError, match=r"`accumulate` trains on a part .* looks at all"
-    ):
+    with pytest.raises(UserError, match=r"`accumulate` trains on a part .* looks at all"):
         run(f"recipe {recipe}", accumulate=2)
     assert current().of == 1
+
+
+def test_one_rank_that_diverges_takes_all_of_them_back(two: Found) -> None:
+    run = Run.open(two.place / "diverged")
+    assert run.card["rollbacks"][0]["at"] == 5
+    assert run.card["rollbacks"][0]["to"] == 4
+    assert [r.get("rollbacks", 0) for r in run.records()] == [0, 0, 0, 0, 1, 1]
+    assert run.card["processes"]["count"] == 2
+
+
+@dataclass(frozen=True)
+class Careless(Wasserstein):
+    """A loss that compares samples and does not say so."""
+
+    def critic_loss(
+        self,
+        critic: Critic,
+        real: Tensor,
+        fakes: Sequence[Tensor],
+        draw: Draw,
+        state: State,
+        step: int,
+    ) -> tuple[Loss, State]:
+        x, y = critic(real).score, critic(fakes[0]).score
+        return Loss(y.logsumexp(0) - x.mean(), {}), state
+
+
+def test_a_loss_that_forgets_the_other_shares_is_found() -> None:
+    state, source = state_of("recipe wgan-gp", accumulate=2)
+    require_agreement(state, source)
+    before = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    state.method = replace(state.method, objective=Careless())
+    with pytest.raises(UserError, match=r"critic's loss on a batch is .* on its 2 shares"):
+        require_agreement(state, source)
+    assert all(torch.equal(before[name], t) for name, t in state.tensors().items())
+    assert state.drawn == 0
+
+
+@pytest.mark.parametrize(
+    ("case", "more", "message"),
+    [
+        ("recipe wgan-gp", {"batch_size": 10, "accumulate": 4}, "`batch_size` is 10 .* 8 or 12"),
+        ("recipe wgan-gp", {"accumulate": 0}, "`accumulate` must be >= 1, got 0"),
+        ("batch norm", {"accumulate": 2}, "generator's layer `body.2` normalises over all of it"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(case: str, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        state_of(case, **more)
 
 
 if __name__ == "__main__":

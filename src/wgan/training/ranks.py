@@ -36,6 +36,7 @@ GO, STOP, FINISH = 0, 1, 2
 """What a rank wants at a step's boundary; the largest counts."""
 
 _waiting: Any = None
+_silent = False  # rank 0 says why the run ends
 
 
 def rank() -> int:
@@ -148,6 +149,7 @@ def together(function: Callable[[], Result], *, in_turn: bool = False) -> Result
     """
     if world() == 1:
         return function()
+    global _silent
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
     found: Result | None = None
     failed: BaseException | None = None
@@ -157,7 +159,8 @@ def together(function: Callable[[], Result], *, in_turn: bool = False) -> Result
                 found = function()
             except (UserError, RunFailedError, OSError) as error:
                 failed = error
-        said: list[str] = _gathered("" if failed is None else str(failed))
+        said = _gathered("" if failed is None else str(failed))
+        _silent = rank() > 0 and any(said)
         if failed is not None:
             raise failed
         if any(said):
@@ -170,7 +173,7 @@ def require_same(what: str, value: str) -> None:
     """Raise `UserError` on every rank unless all have the same text."""
     if world() == 1:
         return
-    found: list[str] = _gathered(value)
+    found = _gathered(value)
     for other, text in enumerate(found):
         if text != found[0]:
             raise UserError(
@@ -265,6 +268,8 @@ def speaks() -> bool:
     """Whether this process says why the run ends: the first one that comes to it does."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return True
+    if _silent:
+        return False
     if not distributed.is_initialized():
         return os.environ.get("RANK", "0") == "0"
     try:

@@ -256,8 +256,8 @@ def _require_shares(
             low = size // of * of
             near = f"{low} or {low + of}" if low else f"{of}"
             raise UserError(
-                f"`{name}` is {size} and does not share out evenly into {of} ({processes} processes"
-                f" x {method.accumulate} parts of `accumulate`); take {near}"
+                f"`{name}` is {size} and does not share out evenly into {of} (processes: "
+                f"{processes}, parts of `accumulate`: {method.accumulate}); take {near}"
             )
     if method.accumulate == 1:
         return

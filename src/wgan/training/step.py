@@ -234,13 +234,25 @@ def critic_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
 def measured_critic_loss(state: TrainState, batch: Batch) -> Tensor:
     """What the critic minimises, detached, over all shares of a batch."""
     losses = _critic_losses(state, [draw_update(state, batch)])
-    parts = _in_parts(state, lambda k: losses(0, k)[0].detach())
-    if len(parts) * current().ranks == 1:
+    return _mean(_in_parts(state, lambda k: losses(0, k)[0].detach()))
+
+
+def measured_generator_loss(state: TrainState, batch: Batch) -> Tensor:
+    """What the generator minimises, detached, over all shares of a batch."""
+    drawn, of = _draw(state, batch, ()), state.method.accumulate
+    parts = _in_parts(state, lambda k: _generator_loss(state, drawn.part(k, of))[0].detach())
+    return _mean(parts)
+
+
+def _mean(parts: Sequence[Tensor]) -> Tensor:
+    """The mean of a number over all shares, from this process's."""
+    of = len(parts) * current().ranks
+    if of == 1:
         return parts[0]
-    total = torch.stack(parts).sum(0)
+    total = torch.stack([*parts]).sum(0)
     if current().ranks > 1:
         ranks.add(total)
-    return total / (len(parts) * current().ranks)
+    return total / of
 
 
 def _critic_losses(
