@@ -8,6 +8,7 @@ saved stays good. Anything else is our own bug and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -41,6 +42,7 @@ class RankLostError(RunFailedError):
 
     def __init__(self, reason: str) -> None:
         said = next((line.strip() for line in reason.splitlines() if line.strip()), "no reason")
+        said = re.sub(r"^\[\S+:\d+\]\s*", "", said).partition(". ")[0]  # where in torch; advice
         super().__init__(f"another process of this run ended or cannot be reached ({said[:200]})")
 
 

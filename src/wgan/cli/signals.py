@@ -9,6 +9,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 _ECHO_SECONDS = 2.0
+_TORCHRUN = "TORCHELASTIC_RUN_ID"  # a variable that it sets
 
 
 class Stopper:
@@ -48,10 +49,13 @@ class Stopper:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if kind is not None and issubclass(kind, Exception) and _TORCHRUN in os.environ:
+            # It ends whom a failure has left, and who fails now has yet to say why.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         echo = time.monotonic() - self._heard_at < _ECHO_SECONDS
-        if self.signal is not None and echo and "TORCHELASTIC_RUN_ID" in os.environ:
+        if self.signal is not None and echo and _TORCHRUN in os.environ:
             return
         if self.signal is not None:  # the second one does not wait for the step
             signal.signal(number, self._before[number])

@@ -149,16 +149,15 @@ def _begun(out: Path | None) -> Session | Follower | None:
     from wgan.training import ranks
 
     ranks.join()
-    if ranks.world() == 1:
-        return None
     if out is None and ranks.restarts():
         raise UserError("to go on after a restart, torchrun --max-restarts needs --out DIRECTORY")
     if out is None or not ranks.restarted():
         return None
-    exists = ranks.decided(lambda: (out / "card.json").is_file())
-    if not exists or open_run(out).card.get("processes", {}).get("launch") != ranks.launch():
+    if not ranks.decided(lambda: (out / "card.json").is_file()):
         return None
-    return reopen(out, started=STARTED)
+    launch = open_run(out).card.get("processes", {}).get("launch")
+    ours = ranks.decided(lambda: launch == ranks.launch())
+    return reopen(out, started=STARTED) if ours else None
 
 
 def train_session(

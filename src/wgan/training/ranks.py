@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from wgan.errors import RankLostError, RunFailedError, UserError
 from wgan.shares import Share, reaching
@@ -53,12 +55,18 @@ def join() -> None:
     """Meet the processes that `torchrun` started together with this one, if it did; once.
 
     Raises:
-        UserError: There are fewer GPUs here than processes.
+        UserError: There are fewer GPUs here than processes; torchrun could not start them again.
         RankLostError: The others cannot be reached.
     """
     global _waiting
     if _waiting is not None or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return
+    if restarts() and int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1 and _shares_store():
+        raise UserError(
+            "torchrun --max-restarts on several machines would wait forever for processes that "
+            "have gone (pytorch issue 135712); start it with TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 "
+            "in its environment, on each machine"
+        )
     backend = "gloo"
     if torch.cuda.is_available():
         local = int(os.environ["LOCAL_RANK"])
@@ -71,7 +79,12 @@ def join() -> None:
         backend = "cpu:gloo,cuda:nccl"
     with reaching():
         if not distributed.is_initialized():
-            distributed.init_process_group(backend, timeout=STEP_TIMEOUT)
+            store, number, count = next(rendezvous("env://", timeout=STEP_TIMEOUT))
+            # torchrun's store keeps the addresses of those who have gone (pytorch issue 135712)
+            store = PrefixStore(f"start {_starts()}", store)
+            distributed.init_process_group(
+                backend, store=store, rank=number, world_size=count, timeout=STEP_TIMEOUT
+            )
         _waiting = distributed.new_group(backend="gloo", timeout=WAITING_TIMEOUT)
 
 
@@ -92,11 +105,9 @@ def describe() -> dict[str, Any]:
     """How many processes there are and how they speak, for the card."""
     found: dict[str, Any] = {"count": world()}
     if world() > 1:
-        found |= {
-            "backend": distributed.get_backend(),
-            "launch": launch(),
-            "batch_norm": "synchronised",
-        }
+        found |= {"backend": distributed.get_backend(), "batch_norm": "synchronised"}
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        found["launch"] = launch()
     return found
 
 
@@ -250,7 +261,17 @@ def _gathered(text: str) -> list[str]:
 
 def restarted() -> bool:
     """Whether `torchrun` started these processes again after one of them failed."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return agree(int(_starts() > 0)) > 0
+
+
+def _starts() -> int:
+    """How often this machine's `torchrun` started its processes again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def _shares_store() -> bool:
+    """Whether all of a `torchrun`'s starts meet in one store."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def restarts() -> bool:
