@@ -56,7 +56,7 @@ from wgan.integrity import verify
 from wgan.metrics.classifiers import CLASSIFIERS
 from wgan.metrics.features import feature_space
 from wgan.run import Run
-from wgan.session import report
+from wgan.session import Session, report
 
 LIMIT = 60.0
 MEMORY = 2**30
@@ -322,7 +322,9 @@ def read_run(path: Path, rng: random.Random) -> None:
     if rng.random() < 0.3:
 
         def go_on() -> None:
-            with closing(reopen(path, steps=10**6)) as session:
+            session = reopen(path, steps=10**6)
+            assert isinstance(session, Session)
+            with closing(session):
                 next(session.records())
 
         tried(go_on)

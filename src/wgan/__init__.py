@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wgan.objectives import Objective
     from wgan.plugins import load_plugin, register, register_network, register_source
     from wgan.recipes import RECIPES, Recipe, Settings
+    from wgan.shares import whole
     from wgan.trained import Trained
     from wgan.types import Batch, Draw, Loss, Record, Scores
 
@@ -39,6 +40,7 @@ _HOMES = {
     "wgan.objectives": ("Objective",),
     "wgan.plugins": ("load_plugin", "register", "register_network", "register_source"),
     "wgan.recipes": ("RECIPES", "Recipe", "Settings"),
+    "wgan.shares": ("whole",),
     "wgan.trained": ("Trained",),
     "wgan.types": ("Batch", "Draw", "Loss", "Record", "Scores"),
 }
@@ -76,6 +78,7 @@ __all__ = [  # noqa: RUF022 - in the order of _HOMES
     "RECIPES",
     "Recipe",
     "Settings",
+    "whole",
     "Batch",
     "Draw",
     "Loss",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
 import os
 import time
@@ -20,12 +21,14 @@ from wgan.bounds import METRICS, WAYS, Choice, Distance, measure
 from wgan.comparison import Comparison, compare_runs
 from wgan.config import data_options, resolve
 from wgan.data import open_source
+from wgan.data.base import Source
 from wgan.errors import UnknownNameError, UserError
 from wgan.operands import Operand, common_bounds, critic_of, features_of, gather
 from wgan.plugins import looked_up, recorded_plugins
 from wgan.run import Run, next_path, refuse_existing
-from wgan.session import Session, report
+from wgan.session import Follower, Session, report
 from wgan.trained import Data, Trained, config_of
+from wgan.training import ranks
 from wgan.transport import Cost
 from wgan.types import Record
 
@@ -43,6 +46,8 @@ def train(
 ) -> Trained:
     """Train a run to its end and return it.
 
+    Where `torchrun` started several processes, each calls it and gets the run.
+
     Args:
         data: A name (``"digits"``), a path, an array or tensor ``[n, ...]``, or a `Source`.
         out: The run directory; None numbers one under ``runs/``.
@@ -58,12 +63,20 @@ def train(
         RunFailedError: The run stopped before its end; its last good checkpoint is in place.
     """
     session, _ = start(data, settings, out, condition, generator, critic)
+    return load(_complete(session), generator=generator, critic=critic)
+
+
+def _complete(session: Session | Follower) -> Path:
+    """Train to the end of the budget; where the run is, once all of it is written."""
+    if isinstance(session, Follower):
+        session.follow()
+        return Path(ranks.decided(lambda: str(session.path)))
     with contextlib.closing(session):
         for _ in session.records():
             pass
         session.finish()
         report([session.run])
-    return load(session.run.path, generator=generator, critic=critic)
+    return Path(ranks.decided(lambda: str(session.run.path)))
 
 
 def iterate(
@@ -78,8 +91,14 @@ def iterate(
     """Train as :func:`train` does, and yield the record of every step.
 
     Stop whenever you like: leaving the loop writes a checkpoint, and `wgan.resume` goes on from it.
+    It takes one process.
     """
     session, _ = start(data, settings, out, condition, generator, critic)
+    if isinstance(session, Follower) or ranks.world() > 1:
+        raise UserError(
+            "`wgan.iterate` lets its caller stop at any step, and several processes must stop "
+            "together; use `wgan.train`"
+        )
     with contextlib.closing(session):
         try:
             yield from session.records()
@@ -100,6 +119,7 @@ def resume(
     allow: bool = False,
     on_divergence: str | None = None,
     max_rollbacks: int | None = None,
+    accumulate: int | None = None,
 ) -> Trained:
     """Go on with a run to `steps` steps in total, or for `seconds`.
 
@@ -112,19 +132,15 @@ def resume(
         data, condition: The data again, where it was in memory.
         generator, critic: The modules again, where they were your own (freshly built).
         allow: Go on even if the data, the versions or the settings differ.
-        on_divergence, max_rollbacks: As for :func:`train`; None: as the run has them.
+        on_divergence, max_rollbacks, accumulate: As for :func:`train`; None: as the run has them.
     """
     session = reopen(
         *(run, steps, seconds, data, condition, generator, critic, allow),
         on_divergence=on_divergence,
         max_rollbacks=max_rollbacks,
+        accumulate=accumulate,
     )
-    with contextlib.closing(session):
-        for _ in session.records():
-            pass
-        session.finish()
-        report([session.run])
-    return load(session.run.path, generator=generator, critic=critic)
+    return load(_complete(session), generator=generator, critic=critic)
 
 
 def load(
@@ -300,17 +316,19 @@ def start(
     *,
     started: float | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Session, tuple[Departure, ...]]:
+) -> tuple[Session | Follower, tuple[Departure, ...]]:
     """Open the data, resolve the settings and create the run, in this order.
 
     Returns:
         The session before its first step, and where `auto` departed from the published settings.
     """
     started = time.monotonic() if started is None else started
+    ranks.join()
     if isinstance(data, (str, os.PathLike)) and (Path(data) / "card.json").is_file():
         raise UserError(f"{data} is a run, not data; to go on with it: wgan resume {data}")
     if out is not None:
-        refuse_existing(Path(out))  # now, before a large folder of pictures is read
+        # now, before a large folder of pictures is read
+        ranks.together(lambda: refuse_existing(Path(out)) if ranks.rank() == 0 else None)
     given = dict(settings)
     array = None
     if isinstance(condition, str) or (
@@ -320,16 +338,35 @@ def start(
     elif condition is not None:
         array = np.asarray(condition)
     recorded, options = recorded_plugins(given), data_options(given)
-    source = looked_up(
-        lambda: open_source(data, options, condition=array, progress=progress), recorded
+    progress = progress if ranks.rank() == 0 else None
+    source = _everywhere(
+        lambda: looked_up(
+            lambda: open_source(data, options, condition=array, progress=progress), recorded
+        )
     )
     name = str(data) if isinstance(data, (str, os.PathLike)) else "array"
     config, departures = looked_up(lambda: resolve(given, source, name), recorded)
-    path = next_path(Path("runs"), f"{source.name}-{config.recipe}") if out is None else Path(out)
+    ranks.require_same("the configuration", json.dumps(config.plain()))
+    title = f"{source.name}-{config.recipe}"
+    path = Path(ranks.decided(lambda: str(out or next_path(Path("runs"), title))))
     session = Session.create(path, config, departures, source, generator=generator, critic=critic)
-    session.started = started
-    session.deadline = None if config.seconds is None else started + config.seconds
+    _bound(session, started)
     return session, departures
+
+
+def _everywhere(open_data: Callable[[], Source]) -> Source:
+    """The data, which every process opens for itself, the first of each machine before the rest."""
+    source = ranks.together(open_data, in_turn=True)
+    ranks.require_same("the data", source.fingerprint)
+    return source
+
+
+def _bound(session: Session | Follower, started: float) -> None:
+    """Let the session know by when the command should be over."""
+    seconds = session.config.seconds
+    if isinstance(session, Session):
+        session.started = started
+        session.deadline = None if seconds is None else started + seconds
 
 
 def reopen(
@@ -345,14 +382,15 @@ def reopen(
     started: float | None = None,
     on_divergence: str | None = None,
     max_rollbacks: int | None = None,
-) -> Session:
+    accumulate: int | None = None,
+) -> Session | Follower:
     """A session at the newest good checkpoint of a run; see :func:`resume`."""
     started = time.monotonic() if started is None else started
-    directory = Run.open(run)
-    if on_divergence is not None:
-        directory.config["on_divergence"] = on_divergence
-    if max_rollbacks is not None:
-        directory.config["max_rollbacks"] = max_rollbacks
+    ranks.join()
+    directory = open_run(run)
+    given = {"on_divergence": on_divergence, "max_rollbacks": max_rollbacks}
+    given["accumulate"] = accumulate
+    directory.config |= {name: value for name, value in given.items() if value is not None}
     if data is None:
         if directory.config.get("data") == "array":
             raise UserError(
@@ -361,8 +399,9 @@ def reopen(
             )
         data = directory.config["data"]
     options = data_options(directory.config)
-    source = looked_up(
-        lambda: open_source(data, options, condition=condition), recorded_plugins(directory.config)
+    recorded = recorded_plugins(directory.config)
+    source = _everywhere(
+        lambda: looked_up(lambda: open_source(data, options, condition=condition), recorded)
     )
     config = config_of(directory, source)
     if steps is not None or seconds is not None:
@@ -374,9 +413,20 @@ def reopen(
     session = Session.resume(
         directory, config, source, allow=allow, generator=generator, critic=critic
     )
-    session.started = started
-    session.deadline = None if config.seconds is None else started + config.seconds
+    _bound(session, started)
     return session
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """A run directory, of which only the first of several processes needs to have the files."""
+    found: list[Run] = []
+
+    def read() -> list[dict[str, Any]]:
+        found.append(Run.open(path))
+        return [found[0].config, found[0].card]
+
+    config, card = ranks.decided(read)
+    return found[0] if found else Run(Path(path), config, card)
 
 
 def finished(run: Run) -> bool:

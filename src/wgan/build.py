@@ -12,7 +12,7 @@ from wgan.data import open_source
 from wgan.data.base import Source
 from wgan.networks import make_critic, make_generator
 from wgan.recipes import get_recipe
-from wgan.training import TrainState, train
+from wgan.training import TrainState, ranks, train
 
 
 def build_state(
@@ -44,7 +44,11 @@ def build_state(
     torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
     torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
     return TrainState.create(
-        config.method(), _placed(generator, config), critic and _placed(critic, config), source
+        config.method(),
+        _placed(generator, config),
+        critic and _placed(critic, config),
+        source,
+        ranks.world(),
     )
 
 

@@ -19,6 +19,7 @@ from wgan.data.codec import Codec
 from wgan.plugins import changes, recorded_plugins
 from wgan.recipes import get_recipe
 from wgan.run import DamagedError, Run
+from wgan.training import ranks
 
 _MOST_THREADS = 4096
 
@@ -65,6 +66,7 @@ def make_card(
             "threads": torch.get_num_threads(),
             "device": (torch.cuda.get_device_name() if config.device == "cuda" else "cpu"),
         },
+        "processes": ranks.describe(),
         "resumptions": [],
     }
 
@@ -106,9 +108,25 @@ def check_card(run: Run) -> None:
     threads = part("machine", dict).get("threads")
     if type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
         raise DamagedError(f"{run.path} is damaged: card.json: it states {threads!r} threads")
-    part("resumptions", list)
+    for entry in [card, *part("resumptions", list)]:
+        if not isinstance(entry, dict) or _processes(entry) is None:
+            raise DamagedError(f"{run.path} is damaged: card.json: `processes` or `resumptions`")
     part("own_networks", dict)
     part("codec", dict)
+
+
+def _processes(entry: Mapping[str, Any]) -> int | None:
+    """The number of processes in the card or in a resumption; None where it is none."""
+    found = entry.get("processes", {"count": 1})  # before there could be several
+    count = found.get("count") if isinstance(found, dict) else None
+    return count if type(count) is int and count >= 1 else None
+
+
+def processes_at(run: Run, step: int) -> int:
+    """How many processes took a step (from 1)."""
+    check_card(run)
+    resumed = [entry for entry in run.card["resumptions"] if entry.get("step", 0) < step]
+    return _processes(resumed[-1] if resumed else run.card) or 1
 
 
 def differences(run: Run, config: Config, source: Source) -> list[str]:
@@ -122,7 +140,10 @@ def differences(run: Run, config: Config, source: Source) -> list[str]:
         if old != new:
             found.append(f"{name} was {old} and is {new}")
     found += changes(recorded_plugins(run.config), config.plugins)
-    free = ("steps", "seconds", "device", "data", "plugins", "on_divergence", "max_rollbacks")
+    free = (
+        *("steps", "seconds", "device", "data", "plugins", "on_divergence", "max_rollbacks"),
+        "accumulate",  # it changes nothing but the last bits
+    )
     new_plain = config.plain()
     for key in sorted(run.config.keys() | new_plain.keys()):
         old_value, new_value = run.config.get(key), new_plain.get(key)

@@ -90,6 +90,7 @@ class Config:
         max_rollbacks: How often at most, >= 0.
         precision: Of the networks' passes while training: fp64, fp32, tf32 or bf16.
         compile: on, off, or auto: not decided yet, see :func:`wgan.planning.worth_compiling`.
+        accumulate: Parts that each batch is split into, one in memory at a time, >= 1.
         plugins: What the parts that are not the package's own came from: fingerprints by name.
     """
 
@@ -116,6 +117,7 @@ class Config:
     max_rollbacks: int = 3
     precision: str = "fp32"
     compile: str = "off"
+    accumulate: int = 1
     plugins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
@@ -152,6 +154,7 @@ class Config:
             "max_rollbacks": self.max_rollbacks,
             "precision": self.precision,
             "compile": self.compile,
+            "accumulate": self.accumulate,
         }
         if self.plugins:
             flat["plugins"] = dict(self.plugins)
@@ -198,6 +201,7 @@ class Config:
             final_penalty_share=h.final_penalty_share,
             precision=self.precision,
             compile=self.compile == "on",
+            accumulate=self.accumulate,
         )
 
     def network_spec(self, role: str) -> NetworkSpec:
@@ -220,7 +224,7 @@ _RUN_FIELDS = (
     *("data", "recipe", "settings", "steps", "seconds", "seed", "holdout", "split_seed"),
     *("objective", "constraints", "device", "checkpoint_every", "sample_every", "plugins"),
     *("audit_every", "audit_features", "stop_when", "patience"),
-    *("on_divergence", "max_rollbacks", "precision", "compile"),
+    *("on_divergence", "max_rollbacks", "precision", "compile", "accumulate"),
 )
 KNOWN_SETTINGS = (*_RUN_FIELDS, *_OPTION_FIELDS, *_HYPER_FIELDS, *_BOTH)
 """Every name that a configuration file may use."""
@@ -383,6 +387,7 @@ def resolve(
             {str(hyper.generator_network), str(hyper.critic_network)},
         ),
         compile=_one_of("compile", given.get("compile", "off"), ("auto", "on", "off")),
+        accumulate=_integer("accumulate", given.get("accumulate", 1), 1),
         plugins=used(
             [
                 ("recipe", recipe.name),

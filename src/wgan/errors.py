@@ -8,6 +8,7 @@ saved stays good. Anything else is our own bug and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -34,6 +35,15 @@ class MissingExtraError(UserError):
 
 class RunFailedError(RuntimeError):
     """A run that stopped before its end; its last good checkpoint is in place."""
+
+
+class RankLostError(RunFailedError):
+    """Another process of the run ended, or cannot be reached."""
+
+    def __init__(self, reason: str) -> None:
+        said = next((line.strip() for line in reason.splitlines() if line.strip()), "no reason")
+        said = re.sub(r"^\[\S+:\d+\]\s*", "", said).partition(". ")[0]  # where in torch; advice
+        super().__init__(f"another process of this run ended or cannot be reached ({said[:200]})")
 
 
 class NonFiniteError(RunFailedError):

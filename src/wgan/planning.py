@@ -1,7 +1,8 @@
 """What is settled before a run's first step: its audits, what may end it, whether it is compiled.
 
 Whatever depends on the machine's speed is timed here once, on a state of its own, and written into
-the configuration, so that a resumed run repeats it.
+the configuration, so that a resumed run repeats it. Several processes take part in the steps; rank
+0's clock counts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from wgan.diagnostics import Audit, HeldOut, Stopping, parse_rule
 from wgan.diagnostics.audit import PROBE_UPDATES
 from wgan.diagnostics.stopping import require_known
 from wgan.errors import NonFiniteError, UserError
-from wgan.training import TrainState, train
+from wgan.training import TrainState, ranks, train
 from wgan.training.compiled import COMPILING_SECONDS, has_compiler
 
 _AUDIT_SHARE = 0.05  # of the time, at most
@@ -61,7 +62,7 @@ def plan_audits(
         began = time.perf_counter()
         for _ in train(state, training, until=state.step + 1):
             pass
-        return time.perf_counter() - began
+        return ranks.decided(lambda: time.perf_counter() - began)
 
     state = fresh()
     try:
@@ -80,9 +81,10 @@ def plan_audits(
     if audit is None:
         return None, 0
     before = deepcopy(audit.tensors())
-    seconds = float(str(audit(state)["audit_seconds"]))
+    seconds = ranks.decided(lambda: float(str(audit(state)["audit_seconds"])))
     if seconds < _SLOW:
-        seconds = min(seconds, float(str(audit(state)["audit_seconds"])))
+        again = ranks.decided(lambda: float(str(audit(state)["audit_seconds"])))
+        seconds = min(seconds, again)
     audit.load(before)
     needed = max(10.0, seconds / (_AUDIT_SHARE * step))
     power = 10 ** math.floor(math.log10(needed))
@@ -116,7 +118,7 @@ def worth_compiling(
         records = list(train(state, training, until=3))
     except NonFiniteError:
         return "off"  # the run itself will say so
-    step = min(float(str(record["step_seconds"])) for record in records)
+    step = ranks.decided(lambda: min(float(str(record["step_seconds"])) for record in records))
     length = math.inf if config.steps is None else config.steps * step
     return "on" if min(length, config.seconds or math.inf) >= longest else "off"
 

@@ -1,6 +1,7 @@
 """One run from its first step to its last: the loop, the checkpoints, the pictures, the finish.
 
 The command line, :func:`wgan.train` and :func:`wgan.iterate` all consume :meth:`Session.records`.
+Of several processes the first has the session, and the others a :class:`Follower`.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from wgan.config import Config
 from wgan.data.base import Source
 from wgan.diagnostics import Audit, Stopping
 from wgan.diagnostics.stopping import EXCESS
-from wgan.errors import NonFiniteError, RunFailedError, UserError
+from wgan.errors import NonFiniteError, RankLostError, RunFailedError, UserError
 from wgan.planning import make_audit, make_stopping, plan_audits, worth_compiling
 from wgan.reports.report import Plane, ReportInput, write_report
 from wgan.reports.sheet import sample_sheet
 from wgan.run import Checkpoint, DamagedError, Run
-from wgan.training import TrainState, bind_critic, synthesize, train
+from wgan.training import TrainState, bind_critic, ranks, synthesize, train
+from wgan.training.agreement import require_agreement
 from wgan.training.player import prefixed, under
 from wgan.types import Record
 
@@ -88,7 +90,7 @@ class Session:
         *,
         generator: nn.Module | None = None,
         critic: nn.Module | None = None,
-    ) -> Session:
+    ) -> Session | Follower:
         """A new run: its directory, its card, checkpoint 0 and the first pictures.
 
         Args:
@@ -109,7 +111,11 @@ class Session:
             config = dataclasses.replace(
                 config, compile=worth_compiling(config, training, generator, critic)
             )
+        if ranks.rank():
+            return Follower.of(path, config, training, heldout, generator, critic)
         state = build_state(config, training, generator, critic)
+        ranks.equalise(state)
+        require_agreement(state, training)
         stopping = make_stopping(config, audit, training, generator, critic)
         own = {
             role: type(module).__qualname__
@@ -139,13 +145,17 @@ class Session:
         allow: bool = False,
         generator: nn.Module | None = None,
         critic: nn.Module | None = None,
-    ) -> Session:
+    ) -> Session | Follower:
         """A run as it stood at its newest good checkpoint, or before its first step.
 
         Raises:
             UserError: The data, the versions that matter or the settings differ from the run's, and
                 `allow` is false; another process trains in it.
         """
+        if ranks.rank():
+            _restore_threads(run)
+            training, heldout = source.split(config.holdout, config.split_seed)
+            return Follower.of(run.path, config, training, heldout, generator, critic)
         with contextlib.ExitStack() as unless_it_works:
             run.lock()
             unless_it_works.callback(run.close)
@@ -155,12 +165,14 @@ class Session:
                     f"{run.path} cannot be resumed exactly: {'; '.join(changed)}. "
                     "Use --allow to go on all the same"
                 )
-            torch.set_num_threads(run.card["machine"]["threads"])
+            _restore_threads(run)
             checkpoint, said = (None, []) if not run.steps() else run.latest()
             training, heldout = source.split(config.holdout, config.split_seed)
             state = build_state(config, training, generator, critic)
             if checkpoint is not None:
                 state.load(checkpoint.tensors, checkpoint.plain)
+            ranks.equalise(state)
+            require_agreement(state, training)
             run.drop_after(state.step)
             said += run.cut_records(state.step)
             run.config = config.plain()
@@ -169,6 +181,7 @@ class Session:
                     "step": state.step,
                     "time": now(),
                     "versions": versions(),
+                    "processes": ranks.describe(),
                     "allowed": changed,
                     "extended": run.card.get("status") == "finished",
                 }
@@ -214,10 +227,12 @@ class Session:
 
         def done(state: TrainState) -> bool:
             late = self.deadline is not None and (time.monotonic() > self.deadline - self.reserve())
-            if late or self._stopping.reason or (steps is not None and state.step >= steps):
+            ended = late or self._stopping.reason or (steps is not None and state.step >= steps)
+            wish = ranks.agree(ranks.FINISH if ended else ranks.STOP if stop() else ranks.GO)
+            if wish == ranks.FINISH:
                 self.status = "finished"
                 return True
-            self._whole = stop()  # if not, a step begins
+            self._whole = wish == ranks.STOP  # if not, a step begins
             return self._whole
 
         self.status = "interrupted"  # unless the loop comes to its own end
@@ -251,11 +266,8 @@ class Session:
             self.run.card |= {"status": self.status, "step": state.step, "reason": str(error)}
             with contextlib.suppress(RunFailedError):  # the disk may be what failed
                 self.run.write_card()
-            if isinstance(error, OSError):
-                raise RunFailedError(
-                    f"{error}; the run is saved up to its last checkpoint: "
-                    f"wgan resume {self.run.path}"
-                ) from None
+            if isinstance(error, (OSError, RankLostError)):
+                raise _saved(error, self.run.path) from None
             raise
         finally:
             with contextlib.suppress(RunFailedError, OSError):
@@ -282,6 +294,7 @@ class Session:
                 return
             except NonFiniteError as error:
                 self._roll_back(error)
+                ranks.equalise(self.state)
 
     def complete(self, record: Record) -> Record:
         """A record of the state's step with what the session adds to it."""
@@ -496,6 +509,89 @@ class Session:
         path = self.run.path / "samples" / "real.png"
         real = self._real(count)
         sample_sheet(real, self.source.codec, path=path, real=real)
+
+
+@dataclass
+class Follower:
+    """A run as a process has it that is not the first: it takes every step, and decides nothing.
+
+    Attributes:
+        path: The run directory, which the first process has.
+        config: What the run is.
+        state: Where it stands.
+        source: What it trains on.
+        status: interrupted or finished, once it is over.
+    """
+
+    path: Path
+    config: Config
+    state: TrainState
+    source: Source
+    status: str = "interrupted"
+
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        config: Config,
+        training: Source,
+        heldout: Source,
+        generator: nn.Module | None = None,
+        critic: nn.Module | None = None,
+    ) -> Follower:
+        """A follower in the state that the first process has."""
+        state = build_state(config, training, generator, critic)
+        ranks.equalise(state)
+        require_agreement(state, training)
+        if config.stop_when is not None or config.patience is not None:
+            audit = make_audit(config, training, heldout)
+            make_stopping(config, audit, training, generator, critic)  # for its share of a step
+        return cls(path, config, state, training)
+
+    def follow(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Train until the first process says that the run is over.
+
+        Args:
+            stop: Asked before every step; true ends the run on all processes.
+
+        Raises:
+            RunFailedError: Something was not finite, or the first process is gone.
+        """
+
+        def done(state: TrainState) -> bool:
+            wish = ranks.agree(ranks.STOP if stop() else ranks.GO)
+            if wish == ranks.FINISH:
+                self.status = "finished"
+            return wish != ranks.GO
+
+        try:
+            while True:
+                try:
+                    for _ in train(self.state, self.source, until=done):
+                        pass
+                    return
+                except NonFiniteError:
+                    if self.config.on_divergence == "stop":
+                        raise
+                    ranks.equalise(self.state)
+        except (OSError, RankLostError) as error:
+            raise _saved(error, self.path) from None
+
+
+def _saved(error: Exception, path: Path) -> RunFailedError:
+    return RunFailedError(
+        f"{error}; the run is saved up to its last checkpoint: wgan resume {path}"
+    )
+
+
+def _restore_threads(run: Run) -> None:
+    """As many threads as the run began with: the last bits of a sum depend on them.
+
+    Among other numbers of processes they would be too many or too few, and the bits differ anyway.
+    """
+    began = run.card.get("processes", {}).get("count", 1)
+    if began == ranks.world():
+        torch.set_num_threads(run.card["machine"]["threads"])
 
 
 def report(runs: Sequence[Run], place: Path | None = None) -> Path:

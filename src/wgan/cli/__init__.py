@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -26,6 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("stopped", 143)
     except KeyboardInterrupt:
         return _complain("stopped", 130)
+    finally:
+        if _several():
+            from wgan.training import ranks
+
+            ranks.leave()
 
 
 def _run(arguments: list[str]) -> int:
@@ -63,7 +69,17 @@ def _terminated(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
+def _several() -> bool:
+    """Whether `torchrun` started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def _complain(message: str, status: int) -> int:
+    if _several():  # one line for them all
+        from wgan.training import ranks
+
+        if not ranks.speaks():
+            return status
     # what a stranger's file is called must not move the cursor, nor take more than a line
     shown = "".join(c if c.isprintable() else " " for c in message)
     print(f"wgan: {shown}", file=sys.stderr)

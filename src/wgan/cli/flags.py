@@ -94,6 +94,8 @@ class MethodFlags:
     """Of the networks' passes: fp64, fp32, tf32 or bf16; auto: bf16 for convolutions [fp32]."""
     compile: str | None = None
     """Compile the losses: on, off or auto: where a long run may gain by it [off]."""
+    accumulate: int | None = None
+    """Parts that each batch is split into, one in memory at a time [1]."""
     average: float | None = None
     """Decay of the generator's running average; 0 for none."""
     constraint: Annotated[list[str] | None, Parameter(negative="")] = None

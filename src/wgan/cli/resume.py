@@ -21,6 +21,7 @@ def resume(
     seconds: float | None = None,
     on_divergence: Literal["stop", "rollback"] | None = None,
     max_rollbacks: int | None = None,
+    accumulate: int | None = None,
     judge: int | None = None,
     plugin: Plugins = None,
     allow: Annotated[bool, Parameter(negative="")] = False,
@@ -38,6 +39,8 @@ def resume(
         on_divergence: When a loss or gradient is not finite: stop, or rollback to the last good
             checkpoint with a new draw and half the learning rates [as the run has it].
         max_rollbacks: How often at most, in the whole run [as the run has it].
+        accumulate: Parts that each batch is split into, one in memory at a time [as the run has
+            it].
         judge: Samples judged against the data at the end; 0 for none [at most 2,000].
         plugin: A Python file of yours that registers parts; it is executed. Repeatable.
         allow: Go on even if the data, the versions, the settings or a plugin have changed.
@@ -45,15 +48,18 @@ def resume(
         json: Print the result as JSON.
     """
     flags = load_plugins(plugin)
-    from wgan.api import finished, reopen
-    from wgan.run import Run
+    from wgan.api import finished, open_run, reopen
+    from wgan.session import Follower
+    from wgan.training import ranks
 
-    directory = Run.open(run)
+    ranks.join()
+    directory = open_run(run)
     if steps is None and seconds is None and finished(directory):
-        print(
-            f"{run} is finished at step {directory.card['step']:,}; to extend it: "
-            f"wgan resume {run}{flags} --steps {2 * directory.card['step']}"
-        )
+        if ranks.rank() == 0:
+            print(
+                f"{run} is finished at step {directory.card['step']:,}; to extend it: "
+                f"wgan resume {run}{flags} --steps {2 * directory.card['step']}"
+            )
         return 0
     session = reopen(
         run,
@@ -63,10 +69,14 @@ def resume(
         started=STARTED,
         on_divergence=on_divergence,
         max_rollbacks=max_rollbacks,
+        accumulate=accumulate,
     )
+    done = session.config.steps is not None and session.state.step >= session.config.steps
+    if isinstance(session, Follower):
+        again = done and finished(directory)
+        return 0 if again else train_session(session, judge=judge, quiet=True, json=False)
     for line in session.said:
         print(f"wgan: {line}", file=sys.stderr)
-    done = session.config.steps is not None and session.state.step >= session.config.steps
     if done and finished(directory):
         session.close()
         print(f"{run} is at step {session.state.step:,} already; give more --steps to extend it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json as json_format
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,9 +26,10 @@ from wgan.cli.progress import Progress
 from wgan.cli.signals import Stopper
 
 if TYPE_CHECKING:
-    from wgan.session import Session
+    from wgan.session import Follower, Session
 
 _REPORT_SECONDS = 3.0
+_TERMINATED = 128 + signal.SIGTERM  # where another process heard the signal
 
 _DEFAULT_DATA = DataFlags()
 _DEFAULT_METHOD = MethodFlags()
@@ -107,12 +109,20 @@ def train(
     name = data or given.pop("data", None) or "digits"
     given.pop("data", None)
     from wgan.api import start
+    from wgan.session import Session
+    from wgan.training import ranks
 
     quiet = quiet or json
+    if (again := _begun(out)) is not None:
+        for line in again.said if isinstance(again, Session) else ():
+            _complain(line)
+        if not quiet and isinstance(again, Session):
+            _say(f"going on from step {again.state.step:,} of {out}, after a process failed")
+        return train_session(again, judge=judge, quiet=quiet, json=json, flags=flags)
     session, departures = start(
         name, given, out, started=STARTED, progress=None if quiet else _decoding
     )
-    if not quiet:
+    if not quiet and isinstance(session, Session):
         size = session.source.size
         count = "unlimited samples" if size is None else f"{size:,} samples"
         shape = "x".join(map(str, session.source.codec.own_shape))
@@ -120,21 +130,49 @@ def train(
             f"{session.config.recipe} on {session.source.name}: {count} of {shape}, "
             f"run in {session.run.path}"
         )
+        if ranks.world() > 1:
+            batch = session.state.method.batch_size
+            _say(f"  {ranks.world()} processes share out each batch of {batch} samples")
         for departure in departures:
             _say(f"  auto: {departure}")
     return train_session(session, judge=judge, quiet=quiet, json=json, flags=flags)
 
 
+def _begun(out: Path | None) -> Session | Follower | None:
+    """The run that this command had begun before `torchrun` started its processes again, if any.
+
+    Raises:
+        UserError: The run's directory would be another one after a restart.
+    """
+    from wgan.api import open_run, reopen
+    from wgan.errors import UserError
+    from wgan.training import ranks
+
+    ranks.join()
+    if out is None and ranks.restarts():
+        raise UserError("to go on after a restart, torchrun --max-restarts needs --out DIRECTORY")
+    if out is None or not ranks.restarted():
+        return None
+    if not ranks.decided(lambda: (out / "card.json").is_file()):
+        return None
+    launch = open_run(out).card.get("processes", {}).get("launch")
+    ours = ranks.decided(lambda: launch == ranks.launch())
+    return reopen(out, started=STARTED) if ours else None
+
+
 def train_session(
-    session: Session, *, judge: int | None, quiet: bool, json: bool, flags: str = ""
+    session: Session | Follower, *, judge: int | None, quiet: bool, json: bool, flags: str = ""
 ) -> int:
     """Train to the end of the budget, judge, report; the exit status.
 
     `flags` go into the commands that are suggested at the end.
     """
     from wgan.api import load
-    from wgan.session import report
+    from wgan.session import Follower, report
+    from wgan.training import ranks
 
+    if isinstance(session, Follower):
+        return _follow(session)
     config, first = session.config, session.state.step
     session.tell = _complain
     began = time.monotonic()
@@ -151,10 +189,11 @@ def train_session(
         trained = time.monotonic() - began
         session.finish()
         path, step = session.run.path, session.state.step
-        if stopper():
+        if stopper() or session.status == "interrupted":
             report([session.run])
             _say(f"stopped at step {step}, saved; go on with: wgan resume {path}{flags}")
-            return stopper.status
+            ranks.decided(lambda: None)  # torchrun ends everyone when the first one ends
+            return stopper.status or _TERMINATED
         evaluation = None
         if judge != 0:
             left = session.deadline and session.deadline - time.monotonic() - _REPORT_SECONDS
@@ -194,6 +233,18 @@ def train_session(
         f"\n  judge   wgan evaluate {path}{flags}"
     )
     return 0
+
+
+def _follow(session: Follower) -> int:
+    """Take part in a run that another process leads; the exit status."""
+    from wgan.training import ranks
+
+    with Stopper() as stopper:
+        session.follow(stopper)
+        if session.status == "finished":
+            return 0
+        ranks.decided(lambda: None)  # until it is saved
+        return stopper.status or _TERMINATED
 
 
 def audited(session: Session) -> str | None:

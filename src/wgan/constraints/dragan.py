@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wgan.constraints.slopes import SlopePenalty
+from wgan.shares import whole
 from wgan.types import Draw
 
 
@@ -49,7 +50,8 @@ class Dragan(SlopePenalty):
 
     def points(self, real: Tensor, fake: Tensor, draw: Draw) -> Tensor:
         mix = draw["mix"].view(-1, *[1] * (real.dim() - 1))
-        return real + mix * (self.spread * real.std(correction=0)) * draw["noise"]
+        deviation = whole(real, self.name).std(correction=0)
+        return real + mix * (self.spread * deviation) * draw["noise"]
 
     def price(self, slope: Tensor) -> Tensor:
         return self.weight * (slope - self.target).square()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wgan.errors import UserError
+from wgan.shares import current
 
 
 class Dropout(nn.Module):
@@ -40,7 +41,10 @@ class Dropout(nn.Module):
             raise UserError(
                 "Dropout has no random generator; call `bind_rng(module, rng)` before training"
             )
-        uniform = torch.rand(values.shape, generator=self.rng, device=self.rng.device)
+        share = current()
+        shape = share.whole(tuple(values.shape))
+        uniform = torch.rand(shape, generator=self.rng, device=self.rng.device)
+        uniform = uniform[share.rows(shape[0])]
         mask = (uniform >= self.p).to(values)
         return values * mask / (1 - self.p)
 

@@ -23,6 +23,10 @@ class Objective:
     goes out as `state`. Both are *minimised* and both see real and fake samples, because
     relativistic and kernel objectives need both.
 
+    Where several processes share out a batch, `real` and `fakes` are this one's rows. The losses of
+    the processes are averaged, which is right by itself for a mean over samples; whatever compares
+    samples, or is no linear function of a mean, takes its rows from :func:`wgan.shares.whole`.
+
     Attributes:
         name: The name on the command line and in the configuration.
         n_fakes: Independent fake batches that one loss needs.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wgan.errors import UserError
 from wgan.objectives.base import Objective
+from wgan.shares import whole
 from wgan.types import Critic, Draw, Loss, State
 
 
@@ -67,7 +68,9 @@ class BoundaryEquilibrium(Objective):
         state: State,
         step: int,
     ) -> tuple[Loss, State]:
-        on_real, on_fake = critic(real).score.mean(), critic(fakes[0]).score.mean()
+        on_real, on_fake = (
+            whole(critic(batch).score, self.name).mean() for batch in (real, fakes[0])
+        )
         k = state["equilibrium"].to(on_real.device)
         balance = self.diversity * on_real.detach() - on_fake.detach()
         terms = {

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from wgan.objectives.base import Objective, features_of, require_pairs
+from wgan.shares import whole
 from wgan.transport import distances, energy_distance
 from wgan.types import Critic, Draw, Loss, Scores, State
 
@@ -48,7 +49,7 @@ class Cramer(Objective):
     def witness(self, critic: Critic, real: Tensor, fakes: Sequence[Tensor], draw: Draw) -> Critic:
         def score(points: Tensor) -> Scores:
             features = features_of(critic(points), self)
-            anchor = features_of(critic(fakes[1]), self)
+            anchor = whole(features_of(critic(fakes[1]), self), self.name)
             return Scores(distances(features, anchor).mean(1) - _norms(features), features)
 
         return score
@@ -62,8 +63,8 @@ class Cramer(Objective):
         state: State,
         step: int,
     ) -> tuple[Loss, State]:
-        require_pairs(self, real, *fakes)
-        x, y, other = (features_of(critic(batch), self) for batch in (real, fakes[0], fakes[1]))
+        x, y, other = self._features(critic, real, fakes)
+        require_pairs(self, x, y, other)
         across = (distances(x, y).mean() + distances(x, other).mean()) / 2
         lengths = _norms(x).mean() - (_norms(y).mean() + _norms(other).mean()) / 2
         gap = across - distances(y, other).mean() - lengths
@@ -80,9 +81,19 @@ class Cramer(Objective):
         state: State,
         step: int,
     ) -> tuple[Loss, State]:
-        x, y, other = (features_of(critic(batch), self) for batch in (real, fakes[0], fakes[1]))
+        x, y, other = self._features(critic, real, fakes)
         loss = distances(x, y).mean() + distances(x, other).mean() - distances(y, other).mean()
         return Loss(loss, {}), state
+
+    def _features(
+        self, critic: Critic, real: Tensor, fakes: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Features of the whole batches: real, fake, fake again."""
+        x, y, other = (
+            whole(features_of(critic(batch), self), self.name)
+            for batch in (real, fakes[0], fakes[1])
+        )
+        return x, y, other
 
 
 def _norms(rows: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from wgan.objectives.base import Objective, require_pairs, rows_of
+from wgan.shares import whole
 from wgan.transport import energy_distance
 from wgan.types import Critic, Draw, Loss, State
 
@@ -43,6 +44,7 @@ class Energy(Objective):
         state: State,
         step: int,
     ) -> tuple[Loss, State]:
-        require_pairs(self, real, fakes[0])
-        loss = energy_distance(rows_of(real), rows_of(fakes[0]))
+        x, y = (whole(rows_of(batch), self.name) for batch in (real, fakes[0]))
+        require_pairs(self, x, y)
+        loss = energy_distance(x, y)
         return Loss(loss, {"energy_distance": loss.detach()}), state

@@ -11,6 +11,7 @@ from torch.nn.functional import relu
 
 from wgan.errors import UserError
 from wgan.objectives.base import Objective, features_of, require_pairs
+from wgan.shares import whole
 from wgan.transport import Gaussian, RationalQuadratic, mmd_squared
 from wgan.types import Critic, Draw, Loss, Scores, State
 
@@ -71,7 +72,6 @@ class GaussianMmd(Objective):
         state: State,
         step: int,
     ) -> tuple[Loss, State]:
-        require_pairs(self, real, fakes[0])
         on_real, on_fake = critic(real), critic(fakes[0])
         value, mmd2 = self._discrepancy(on_real, on_fake)
         errors = on_real.score.mean(), on_fake.score.mean()
@@ -91,13 +91,13 @@ class GaussianMmd(Objective):
         state: State,
         step: int,
     ) -> tuple[Loss, State]:
-        require_pairs(self, real, fakes[0])
         value, _ = self._discrepancy(critic(real), critic(fakes[0]))
         return Loss(value, {}), state
 
     def _discrepancy(self, on_real: Scores, on_fake: Scores) -> tuple[Tensor, Tensor]:
         """M + rank_weight R, and MMD^2."""
-        x, y = features_of(on_real, self), features_of(on_fake, self)
+        x, y = (whole(features_of(scores, self), self.name) for scores in (on_real, on_fake))
+        require_pairs(self, x, y)
         mmd2 = mmd_squared(x, y, Gaussian(self.bandwidths))
         rank = -relu(y.mean(0) - x.mean(0)).mean()
         return (relu(mmd2) + _EPSILON).sqrt() + self.rank_weight * rank, mmd2
@@ -146,7 +146,10 @@ class RationalQuadraticMmd(Objective):
     def witness(self, critic: Critic, real: Tensor, fakes: Sequence[Tensor], draw: Draw) -> Critic:
         def score(points: Tensor) -> Scores:
             kernel = RationalQuadratic(self.alphas, self.linear)
-            u, x, y = (features_of(critic(batch), self) for batch in (points, real, fakes[0]))
+            u = features_of(critic(points), self)
+            x, y = (
+                whole(features_of(critic(batch), self), self.name) for batch in (real, fakes[0])
+            )
             return Scores(kernel(u, x).mean(1) - kernel(u, y).mean(1), u)
 
         return score
@@ -181,6 +184,6 @@ class RationalQuadraticMmd(Objective):
         self, critic: Critic, real: Tensor, fake: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Features of real and fake samples, and MMD^2 between them."""
-        require_pairs(self, real, fake)
-        x, y = features_of(critic(real), self), features_of(critic(fake), self)
+        x, y = (whole(features_of(critic(batch), self), self.name) for batch in (real, fake))
+        require_pairs(self, x, y)
         return x, y, mmd_squared(x, y, RationalQuadratic(self.alphas, self.linear))

@@ -7,12 +7,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from wgan.shares import current, whole
 from wgan.transport import exact
 from wgan.types import Critic
 
 
 class Targets(NamedTuple):
-    """The exact transport between two batches, as a critic would see it.
+    """The exact transport between two whole batches, as a critic would see its share of them.
 
     Attributes:
         phi: ``[batch]``, potential at the real samples, in the cost's unit.
@@ -28,16 +29,25 @@ class Targets(NamedTuple):
     cost: Tensor
 
 
-def transport_targets(real: Tensor, fake: Tensor, cost: Literal["l1", "sqeuclidean"]) -> Targets:
-    """Solve the transport between two batches exactly, on the CPU in float64."""
-    x, y = (batch.detach().flatten(1).double().cpu().numpy() for batch in (real, fake))
+def transport_targets(
+    real: Tensor, fake: Tensor, cost: Literal["l1", "sqeuclidean"], name: str = "transport"
+) -> Targets:
+    """Solve the transport between two whole batches exactly, on the CPU in float64.
+
+    `name` is that of the objective.
+    """
+    real, fake = (whole(batch.detach(), name) for batch in (real, fake))
+    rows = current().rows(len(real))
+    x, y = (batch.flatten(1).double().cpu().numpy() for batch in (real, fake))
     plan = exact(x, y, cost=cost)
     partner = torch.from_numpy(plan.dense().argmax(0)).to(real.device)
 
     def tensor(value: object) -> Tensor:
         return torch.as_tensor(value, dtype=real.dtype, device=real.device)
 
-    return Targets(tensor(plan.phi), tensor(plan.psi), real.detach()[partner], tensor(plan.primal))
+    return Targets(
+        *(tensor(plan.phi)[rows], tensor(plan.psi)[rows], real[partner[rows]]), tensor(plan.primal)
+    )
 
 
 def score_and_slope(critic: Critic, points: Tensor) -> tuple[Tensor, Tensor]:

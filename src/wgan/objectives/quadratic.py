@@ -12,6 +12,7 @@ from torch import Tensor
 from wgan.errors import UserError
 from wgan.objectives.base import Objective
 from wgan.objectives.potentials import score_and_slope, transport_targets
+from wgan.shares import whole
 from wgan.types import Critic, Draw, Loss, State
 
 _EPSILON = 1e-12  # inside the root: its derivative at a zero gradient is finite, not NaN
@@ -67,11 +68,12 @@ class QuadraticCost(Objective):
     ) -> tuple[Loss, State]:
         fake = fakes[0]
         curvature = self.curvature or 1 / math.prod(real.shape[1:])
-        targets = transport_targets(real, fake, "sqeuclidean")
+        targets = transport_targets(real, fake, "sqeuclidean", self.name)
         phi, psi = (curvature / 2 * potential for potential in (targets.phi, targets.psi))
-        on_real = critic(real).score.mean()
+        on_real = whole(critic(real).score, self.name).mean()
         on_fake, slope = score_and_slope(critic, fake)
-        fit = (on_real - phi.mean()).square() / 2 + (on_fake - psi).square().mean() / 2
+        fit = (on_real - whole(phi, self.name).mean()).square() / 2
+        fit = fit + (on_fake - psi).square().mean() / 2
 
         steepness = (slope.flatten(1).square().sum(1) + _EPSILON).sqrt()
         distance = (targets.partner - fake.detach()).flatten(1).norm(dim=1)

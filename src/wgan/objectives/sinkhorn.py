@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wgan.errors import UserError
 from wgan.objectives.base import Objective, features_of, rows_of
+from wgan.shares import whole
 from wgan.transport import sinkhorn_divergence
 from wgan.types import Critic, Draw, Loss, State
 
@@ -96,6 +97,7 @@ class Sinkhorn(Objective):
             x, y = features_of(critic(real), self), features_of(critic(fake), self)
         else:
             x, y = rows_of(real), rows_of(fake)
+        x, y = whole(x, self.name), whole(y, self.name)
         return sinkhorn_divergence(
             x, y, blur=self.blur, p=self.p, reach=self.reach, iterations=self.iterations
         )

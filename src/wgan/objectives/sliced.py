@@ -13,6 +13,7 @@ from torch import Tensor
 from wgan.errors import UserError
 from wgan.objectives.base import Objective, features_of, rows_of
 from wgan.objectives.standard import Standard
+from wgan.shares import whole
 from wgan.transport import (
     max_sliced_direction,
     random_directions,
@@ -106,6 +107,7 @@ class Sliced(Objective):
                 )
         else:
             x, y = rows_of(real), rows_of(fakes[0])
+        x, y = whole(x, self.name), whole(y, self.name)
         loss = self._compare(x, y, draw["directions"].to(x))
         return Loss(loss, {self.estimate: loss.detach() ** (1 / self.p)}), state
 

@@ -60,7 +60,7 @@ class TwoStep(Objective):
         step: int,
     ) -> tuple[Loss, State]:
         fake = fakes[0]
-        targets = transport_targets(real, fake, "l1")
+        targets = transport_targets(real, fake, "l1", self.name)
         on_real = critic(real).score
         on_fake, slope = score_and_slope(critic, fake)
         errors = (on_real - targets.phi).square().sum() + (on_fake - targets.psi).square().sum()

@@ -8,6 +8,8 @@ from time import perf_counter
 import torch
 
 from wgan.data.base import Source
+from wgan.shares import sharing
+from wgan.training import ranks
 from wgan.training.probe import Probe
 from wgan.training.state import TrainState
 from wgan.training.step import Terms, critic_updates, extragradient_update, generator_update
@@ -24,7 +26,8 @@ def train(state: TrainState, source: Source, *, until: Until | int) -> Iterator[
     One step is ``n_critic`` batches for the critic (more where ``n_critic_max`` allows and a probe
     says that they help) and one update of the generator. The caller may stop consuming at any
     time: between two records the state is complete, and whoever continues it gets the numbers that
-    an uninterrupted run would have had.
+    an uninterrupted run would have had. Several processes take every step together, so that they
+    must all stop after the same one.
 
     Args:
         state: Where to start; changed in place.
@@ -39,31 +42,37 @@ def train(state: TrainState, source: Source, *, until: Until | int) -> Iterator[
         NonFiniteError: A loss, penalty or gradient is not finite; before the update.
     """
     done: Until = (lambda state: state.step >= until) if isinstance(until, int) else until
-    method = state.method
     while not done(state):
         started = perf_counter()
-        feed = _Feed(state, source)
-        state.generator.module.train()
-        terms, updates = _train_critic(state, feed)
-        if method.extrapolate:
-            terms |= extragradient_update(state, feed)
-            updates += 1
-        else:
-            terms |= generator_update(state, feed(method.generator_batch_size))
-        if state.critic is not None:
-            for constraint in method.constraints:
-                terms |= constraint.measure(state.critic.module)
-        state.step += 1
-        state.look_back()
-        state.update_average()
+        with sharing(ranks.share()):
+            terms, updates, waited = _step(state, source)
         values = torch.stack([value.reshape(()).float() for value in terms.values()]).tolist()
         yield {
             "step": state.step,
             **dict(zip(terms, values, strict=True)),
             "critic_updates": updates,
-            "data_seconds": feed.seconds,
+            "data_seconds": waited,
             "step_seconds": perf_counter() - started,
         }
+
+
+def _step(state: TrainState, source: Source) -> tuple[Terms, int, float]:
+    """One step; its terms, the updates of the critic, and the seconds it waited for data."""
+    method, feed = state.method, _Feed(state, source)
+    state.generator.module.train()
+    terms, updates = _train_critic(state, feed)
+    if method.extrapolate:
+        terms |= extragradient_update(state, feed)
+        updates += 1
+    else:
+        terms |= generator_update(state, feed(method.generator_batch_size))
+    if state.critic is not None:
+        for constraint in method.constraints:
+            terms |= constraint.measure(state.critic.module)
+    state.step += 1
+    state.look_back()
+    state.update_average()
+    return terms, updates, feed.seconds
 
 
 def _train_critic(state: TrainState, feed: _Feed) -> tuple[Terms, int]:

@@ -44,6 +44,8 @@ class Method:
             end, > 0: they go along the curve of its rate. The records have them in full.
         precision: Of the networks' passes: fp64, fp32, tf32 or bf16, where weights, penalties
             and sums stay in fp32.
+        accumulate: Parts that each batch is split into, one in memory at a time; the gradient is
+            the mean of theirs.
         compile: Whether both losses are compiled (see :mod:`wgan.training.compiled`).
         average: Decay of the generator's running average per step; 0 for none. Early on the decay
             is at most ``(1 + step) / (10 + step)``, so that the start is forgotten.
@@ -74,11 +76,14 @@ class Method:
     final_penalty_share: float = 1.0
     precision: str = "fp32"
     compile: bool = False
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UnknownNameError("precision", self.precision, PRECISIONS)
-        for name in ("batch_size", "generator_batch_size", "latent", "critic_passes"):
+        for name in (
+            *("batch_size", "generator_batch_size", "latent", "critic_passes", "accumulate"),
+        ):
             if (value := getattr(self, name)) < 1:
                 raise UserError(f"`{name}` must be >= 1, got {value}")
         least = 1 if self.objective.uses_critic else 0

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wgan.layers import paused_iterations
 from wgan.training.state import TrainState
-from wgan.training.step import critic_loss
+from wgan.training.step import measured_critic_loss
 from wgan.types import Batch
 
 _SEEDS = 2**62
@@ -50,7 +50,7 @@ class Probe:
         for batch, seed in zip(self._batches, self._seeds, strict=True):
             state.rng.manual_seed(seed)
             with paused_iterations():
-                losses.append(critic_loss(state, batch)[0].detach())
+                losses.append(measured_critic_loss(state, batch))
         state.rng.set_state(rng)
         state.objective = objective
         return torch.stack(losses)

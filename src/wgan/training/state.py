@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from wgan.data.base import Order, Source
 from wgan.errors import UserError
 from wgan.layers.dropout import bind_rng
+from wgan.layers.norms import share_batch_norm
+from wgan.shares import current
 from wgan.training.compiled import Compiled
 from wgan.training.method import Method
 from wgan.training.player import Player, prefixed, under
@@ -60,6 +62,7 @@ class TrainState:
         generator: nn.Module,
         critic: nn.Module | None,
         source: Source,
+        processes: int = 1,
     ) -> TrainState:
         """The state before the first step.
 
@@ -68,12 +71,17 @@ class TrainState:
             generator: Latents (and conditions) to samples.
             critic: Values (and conditions) to scores; None only where the objective uses none.
             source: The real samples that the run will train on.
+            processes: How many share out each batch; batch norm then goes over all of it.
 
         Raises:
-            UserError: The critic is missing, or a constraint refuses a network.
+            UserError: The critic is missing, a constraint refuses a network, or a batch cannot be
+                shared out.
         """
         if method.objective.uses_critic and critic is None:
             raise UserError(f"objective `{method.objective.name}` needs a critic, got None")
+        _require_shares(method, processes, generator, critic)
+        if processes > 1:
+            generator, critic = share_batch_norm(generator), critic and share_batch_norm(critic)
         rng = torch.Generator().manual_seed(method.seed)
         lookahead = method.lookahead_every is not None
         player = None
@@ -102,16 +110,22 @@ class TrainState:
         return self.generator.parameters[0]
 
     def next_batch(self, source: Source, count: int) -> Batch:
-        """The next `count` real samples, on the device and in the type of training."""
-        values, condition = source.batch(self.order.take(self.drawn, count))
+        """This share of the next `count` samples, on the device and in the type of training."""
+        rows = self.order.take(self.drawn, count)[current().rows(count)]
+        values, condition = source.batch(rows)
         self.drawn += count
         return Batch(
             values.to(self.like), condition.to(self.like) if condition is not None else None
         )
 
     def latents(self, count: int) -> Tensor:
-        """Standard normal latents ``[count, latent]`` from the state's own generator."""
-        return torch.randn(count, self.method.latent, generator=self.rng).to(self.like)
+        """Standard normal latents ``[count, latent]`` from the state's own generator.
+
+        Of a share as many; they are its rows of what is drawn for the whole batch.
+        """
+        share = current()
+        drawn = torch.randn(count * share.of, self.method.latent, generator=self.rng)
+        return drawn[share.rows(len(drawn))].to(self.like)
 
     def look_back(self) -> None:
         """Bring both players back to their slow weights where it is time; called once a step."""
@@ -228,6 +242,33 @@ class TrainState:
         yield "generator", self.generator
         if self.critic is not None:
             yield "critic", self.critic
+
+
+def _require_shares(
+    method: Method, processes: int, generator: nn.Module, critic: nn.Module | None
+) -> None:
+    """Raise `UserError` unless every batch can be shared out evenly, and its parts stand alone."""
+    of = processes * method.accumulate
+    sizes = ("batch_size", "generator_batch_size")
+    for name in sizes if method.objective.uses_critic else sizes[1:]:
+        size = getattr(method, name)
+        if size % of:
+            low = size // of * of
+            near = f"{low} or {low + of}" if low else f"{of}"
+            raise UserError(
+                f"`{name}` is {size} and does not share out evenly into {of} (processes: "
+                f"{processes}, parts of `accumulate`: {method.accumulate}); take {near}"
+            )
+    if method.accumulate == 1:
+        return
+    for role, network in (("generator", generator), ("critic", critic)):
+        for name, layer in network.named_modules() if network is not None else ():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                raise UserError(
+                    f"`accumulate` trains on a part of a batch at a time, and the {role}'s layer "
+                    f"`{name or type(layer).__name__}` normalises over all of it; use {role}_norm "
+                    "`none` or `layer`"
+                )
 
 
 def _floating(module: nn.Module) -> list[Tensor]:

@@ -2,29 +2,36 @@
 
 Each player's share is in three parts: its loss, the gradient of it, the move. An ordinary update
 is the three in a row; extragradient puts both players' gradients before both moves.
+
+Where a batch is shared out (:mod:`wgan.shares`), this process's losses see its rows alone, a part
+at a time; their gradients and terms meet in one flat buffer before the move.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import cached
 
+from wgan.constraints import Constraint
 from wgan.constraints.slopes import SlopePenalty, dual_norm
 from wgan.errors import NonFiniteError, UserError
 from wgan.networks import Generator
 from wgan.objectives import Objective
+from wgan.shares import current, sharing
+from wgan.training import ranks
 from wgan.training.method import Method
 from wgan.training.player import Player
 from wgan.training.state import TrainState
 from wgan.types import Batch, Critic, Draw, Loss, Scores, State
 
 Terms = dict[str, Tensor]
+Result = TypeVar("Result")
 
 
 def bind_critic(module: nn.Module, condition: Tensor | None) -> Critic:
@@ -72,9 +79,10 @@ def critic_updates(state: TrainState, batches: Sequence[Batch]) -> Terms:
     """
     assert state.critic is not None
     drawn = [draw_update(state, b) for b in batches for _ in range(state.method.critic_passes)]
+    losses = _critic_losses(state, drawn)
     terms: Terms = {}
-    for update, fakes in zip(drawn, draw_fakes(state, drawn), strict=True):
-        terms = _differentiate(state, state.critic, *_critic_loss(state, update, fakes), "critic")
+    for i in range(len(drawn)):
+        terms = _differentiate(state, state.critic, "critic", partial(losses, i))
         _move_critic(state)
     return terms
 
@@ -133,15 +141,36 @@ class Drawn(NamedTuple):
     draw: Draw
     penalty_draws: list[Draw]
 
+    def part(self, index: int, of: int) -> Drawn:
+        """One of equal parts of the batch, with what belongs to it."""
+        if of == 1:
+            return self
+        values, condition = self.batch
+        size = len(values) // of
+        rows = slice(index * size, (index + 1) * size)
+        return Drawn(
+            Batch(values[rows], None if condition is None else condition[rows]),
+            [latent[rows] for latent in self.latents],
+            self.draw.take(rows),
+            [draw.take(rows) for draw in self.penalty_draws],
+        )
+
 
 def draw_update(state: TrainState, batch: Batch) -> Drawn:
     """Everything random that a critic update on this batch needs, dropout's masks apart."""
-    method, shape = state.method, tuple(batch.values.shape)
+    return _draw(state, batch, state.method.constraints)
+
+
+def _draw(state: TrainState, batch: Batch, constraints: Iterable[Constraint]) -> Drawn:
+    """Drawn for the whole batch, so that the shares together have what one process has."""
+    share, objective = current(), state.method.objective
+    shape = share.whole(tuple(batch.values.shape))
+    rows = share.rows(shape[0])
     return Drawn(
         batch,
-        [state.latents(shape[0]) for _ in range(method.objective.n_fakes)],
-        method.objective.draw(state.rng, shape).to(state.like),
-        [c.draw(state.rng, shape).to(state.like) for c in method.constraints],
+        [state.latents(len(batch.values)) for _ in range(objective.n_fakes)],
+        objective.draw(state.rng, shape).take(rows).to(state.like),
+        [c.draw(state.rng, shape).take(rows).to(state.like) for c in constraints],
     )
 
 
@@ -194,9 +223,71 @@ _ALONE = (nn.Sequential, nn.Linear, nn.ReLU, nn.LayerNorm)
 
 
 def critic_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
-    """What the critic minimises, constraints included, and its parts as detached scalars."""
+    """What the critic minimises, constraints included, and its parts as detached scalars.
+
+    On all the rows of this process at once.
+    """
     drawn = draw_update(state, batch)
     return _critic_loss(state, drawn, draw_fakes(state, [drawn])[0])
+
+
+def measured_critic_loss(state: TrainState, batch: Batch) -> Tensor:
+    """What the critic minimises, detached, over all shares of a batch."""
+    losses = _critic_losses(state, [draw_update(state, batch)])
+    return _mean(_in_parts(state, lambda k: losses(0, k)[0].detach()))
+
+
+def measured_generator_loss(state: TrainState, batch: Batch) -> Tensor:
+    """What the generator minimises, detached, over all shares of a batch."""
+    drawn, of = _draw(state, batch, ()), state.method.accumulate
+    parts = _in_parts(state, lambda k: _generator_loss(state, drawn.part(k, of))[0].detach())
+    return _mean(parts)
+
+
+def _mean(parts: Sequence[Tensor]) -> Tensor:
+    """The mean of a number over all shares, from this process's."""
+    of = len(parts) * current().ranks
+    if of == 1:
+        return parts[0]
+    total = torch.stack([*parts]).sum(0)
+    if current().ranks > 1:
+        ranks.add(total)
+    return total / of
+
+
+def _critic_losses(
+    state: TrainState, drawn: Sequence[Drawn]
+) -> Callable[[int, int], tuple[Tensor, Terms]]:
+    """The loss of an update, by its number, on a part of its batch; the fakes are there already."""
+    of = state.method.accumulate
+    parts = [[each.part(k, of) for each in drawn] for k in range(of)]
+    fakes = _in_parts(state, lambda k: draw_fakes(state, parts[k]))
+    return lambda i, k: _critic_loss(state, parts[k][i], fakes[k][i])
+
+
+def _in_parts(state: TrainState, function: Callable[[int], Result]) -> list[Result]:
+    """What a function gives for each part of a batch, in turn.
+
+    Each part finds the random numbers, and what the networks remember of their passes (the vectors
+    of spectral norms), as the first one did: they are those of one pass over the whole batch.
+    """
+    of = state.method.accumulate
+    if of == 1:
+        return [function(0)]
+    rng = state.rng.get_state()
+    players = [state.generator] if state.critic is None else [state.generator, state.critic]
+    buffers = [buffer for player in players for buffer in player.module.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    found = []
+    for k in range(of):
+        if k:
+            state.rng.set_state(rng)
+            with torch.no_grad():
+                for buffer, value in zip(buffers, before, strict=True):
+                    buffer.copy_(value)
+        with sharing(current().part(k, of)):
+            found.append(function(k))
+    return found
 
 
 def _critic_loss(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) -> tuple[Tensor, Terms]:
@@ -309,10 +400,11 @@ def _ask(
 
 def generator_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
     """What the generator minimises, constraints included, and its parts as detached scalars."""
-    method, count = state.method, len(batch.values)
-    latents = [state.latents(count) for _ in range(method.objective.n_fakes)]
-    draw = method.objective.draw(state.rng, tuple(batch.values.shape)).to(state.like)
-    drawn = Drawn(batch, latents, draw, [])
+    return _generator_loss(state, _draw(state, batch, ()))
+
+
+def _generator_loss(state: TrainState, drawn: Drawn) -> tuple[Tensor, Terms]:
+    method, (batch, latents, _, _) = state.method, drawn
     module, critic = state.generator.module, state.critic
     if state.compiled is not None and "generator" not in state.compiled.refused:
         found = state.compiled(
@@ -382,24 +474,44 @@ def _identity_critic(values: Tensor) -> Scores:
 
 def _critic_gradient(state: TrainState, batch: Batch) -> Terms:
     assert state.critic is not None
-    return _differentiate(state, state.critic, *critic_loss(state, batch), "critic")
+    losses = _critic_losses(state, [draw_update(state, batch)])
+    return _differentiate(state, state.critic, "critic", partial(losses, 0))
 
 
 def _generator_gradient(state: TrainState, batch: Batch) -> Terms:
-    return _differentiate(state, state.generator, *generator_loss(state, batch), "generator")
+    drawn, of = _draw(state, batch, ()), state.method.accumulate
+    return _differentiate(
+        *(state, state.generator, "generator"),
+        lambda k: _generator_loss(state, drawn.part(k, of)),
+    )
 
 
 def _differentiate(
-    state: TrainState, player: Player, loss: Tensor, terms: Terms, role: str
+    state: TrainState, player: Player, role: str, loss: Callable[[int], tuple[Tensor, Terms]]
 ) -> Terms:
     """Set the player's gradients, clipped; the terms with the norm that they had before.
+
+    Args:
+        state: Whose step it is.
+        player: Whose weights move.
+        role: Its name.
+        loss: The loss, and its terms, on each part of the batch.
 
     Raises:
         NonFiniteError: A term or the gradient is not finite; nothing has moved then.
     """
-    gradients = torch.autograd.grad(loss, player.parameters, allow_unused=True)
+    found = _Mean(player.parameters, state.method.accumulate * current().ranks)
+
+    def differentiate(part: int) -> None:
+        value, terms = loss(part)
+        gradients = torch.autograd.grad(value, player.parameters, allow_unused=True)
+        found.add(gradients, {**terms, _LOSS: value.detach()})
+
+    _in_parts(state, differentiate)
+    gradients, terms = found.finish()
+    value = terms.pop(_LOSS)
     norm = torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
-    if not torch.isfinite(norm + loss.detach()):
+    if not torch.isfinite(norm + value):
         bad = [name for name, value in terms.items() if not torch.isfinite(value)]
         raise NonFiniteError(bad[0] if bad else f"{role}_gradient_norm", state.step + 1)
     if (limit := state.method.clip_norm) is not None:
@@ -409,6 +521,60 @@ def _differentiate(
     for parameter, gradient in zip(player.parameters, gradients, strict=True):
         parameter.grad = gradient
     return {**terms, f"{role}_gradient_norm": norm}
+
+
+_LOSS = ""  # among terms, the loss with its penalties
+
+
+class _Mean:
+    """The mean of gradients and terms over all shares of a batch, in one flat buffer.
+
+    Args:
+        parameters: What the gradients are of.
+        of: How many shares there are; of one alone nothing is copied.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], of: int) -> None:
+        self._parameters, self._of = parameters, of
+        self._only: tuple[tuple[Tensor | None, ...], Terms] | None = None
+        self._flat: Tensor | None = None
+        self._used: list[bool] = []
+        self._names: list[str] = []
+
+    def add(self, gradients: tuple[Tensor | None, ...], terms: Terms) -> None:
+        """Take in one share."""
+        if self._of == 1:
+            self._only = gradients, terms
+            return
+        kind = torch.float32
+        for parameter in self._parameters:
+            kind = torch.promote_types(kind, parameter.dtype)
+        numbers = [*(g for g in gradients if g is not None), *terms.values()]
+        device = self._parameters[0].device
+        flat = torch.cat([n.detach().reshape(-1).to(device, kind) for n in numbers])
+        self._flat = flat if self._flat is None else self._flat.add_(flat)
+        self._used, self._names = [g is not None for g in gradients], list(terms)
+
+    def finish(self) -> tuple[tuple[Tensor | None, ...], Terms]:
+        """The means, once every share of this process is in; the others' are added here."""
+        if self._only is not None:
+            return self._only
+        assert self._flat is not None
+        if current().ranks > 1:
+            ranks.add(self._flat)
+        self._flat /= self._of
+        gradients: list[Tensor | None] = []
+        at = 0
+        for parameter, used in zip(self._parameters, self._used, strict=True):
+            if not used:
+                gradients.append(None)
+                continue
+            part = self._flat[at : at + parameter.numel()].view(parameter.shape)
+            # fused optimizers go through both in the order of memory
+            like = torch.empty_like(parameter, memory_format=torch.preserve_format)
+            gradients.append(like.copy_(part))
+            at += parameter.numel()
+        return tuple(gradients), dict(zip(self._names, self._flat[at:].clone(), strict=True))
 
 
 def _move_critic(state: TrainState) -> None:
