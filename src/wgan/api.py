@@ -100,6 +100,7 @@ def resume(
     allow: bool = False,
     on_divergence: str | None = None,
     max_rollbacks: int | None = None,
+    heed: bool | None = None,
 ) -> Trained:
     """Go on with a run to `steps` steps in total, or for `seconds`.
 
@@ -112,12 +113,13 @@ def resume(
         data, condition: The data again, where it was in memory.
         generator, critic: The modules again, where they were your own (freshly built).
         allow: Go on even if the data, the versions or the settings differ.
-        on_divergence, max_rollbacks: As for :func:`train`; None: as the run has them.
+        on_divergence, max_rollbacks, heed: As for :func:`train`; None: as the run has them.
     """
     session = reopen(
         *(run, steps, seconds, data, condition, generator, critic, allow),
         on_divergence=on_divergence,
         max_rollbacks=max_rollbacks,
+        heed=heed,
     )
     with contextlib.closing(session):
         for _ in session.records():
@@ -344,6 +346,7 @@ def reopen(
     started: float | None = None,
     on_divergence: str | None = None,
     max_rollbacks: int | None = None,
+    heed: bool | None = None,
 ) -> Session:
     """A session at the newest good checkpoint of a run; see :func:`resume`."""
     started = time.monotonic() if started is None else started
@@ -352,6 +355,8 @@ def reopen(
         directory.config["on_divergence"] = on_divergence
     if max_rollbacks is not None:
         directory.config["max_rollbacks"] = max_rollbacks
+    if heed is not None:
+        directory.config["heed"] = heed
     if data is None:
         if directory.config.get("data") == "array":
             raise UserError(

@@ -122,7 +122,10 @@ def differences(run: Run, config: Config, source: Source) -> list[str]:
         if old != new:
             found.append(f"{name} was {old} and is {new}")
     found += changes(recorded_plugins(run.config), config.plugins)
-    free = ("steps", "seconds", "device", "data", "plugins", "on_divergence", "max_rollbacks")
+    free = (
+        *("steps", "seconds", "device", "data", "plugins"),
+        *("on_divergence", "max_rollbacks", "heed"),
+    )
     new_plain = config.plain()
     for key in sorted(run.config.keys() | new_plain.keys()):
         old_value, new_value = run.config.get(key), new_plain.get(key)

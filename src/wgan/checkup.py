@@ -80,6 +80,7 @@ def examine(
         data=None if source is None else data_facts(source),
         judged=judged,
         missing=said,
+        floor=(card.get("audit") or {}).get("floor"),
     )
 
 

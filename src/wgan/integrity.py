@@ -234,6 +234,7 @@ def _replay(
         if audit is not None:
             audit.load(under(checkpoint.tensors, "audit"))
         session = Session(run, config, state, training, heldout, audit=audit)
+        session.recall([record for record in records if int(str(record["step"])) <= start])
         until, step = time.monotonic() + seconds, start
         for record in train(state, training, until=end):
             step = state.step

@@ -21,6 +21,7 @@ def resume(
     seconds: float | None = None,
     on_divergence: Literal["stop", "rollback"] | None = None,
     max_rollbacks: int | None = None,
+    heed: bool | None = None,
     judge: int | None = None,
     plugin: Plugins = None,
     allow: Annotated[bool, Parameter(negative="")] = False,
@@ -38,6 +39,7 @@ def resume(
         on_divergence: When a loss or gradient is not finite: stop, or rollback to the last good
             checkpoint with a new draw and half the learning rates [as the run has it].
         max_rollbacks: How often at most, in the whole run [as the run has it].
+        heed: Act on what the doctor finds on the way [as the run has it].
         judge: Samples judged against the data at the end; 0 for none [at most 2,000].
         plugin: A Python file of yours that registers parts; it is executed. Repeatable.
         allow: Go on even if the data, the versions, the settings or a plugin have changed.
@@ -63,6 +65,7 @@ def resume(
         started=STARTED,
         on_divergence=on_divergence,
         max_rollbacks=max_rollbacks,
+        heed=heed,
     )
     for line in session.said:
         print(f"wgan: {line}", file=sys.stderr)

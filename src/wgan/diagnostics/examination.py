@@ -127,6 +127,7 @@ class Examination:
         data: Of the training data.
         judged: Measures of samples by name.
         missing: What could not be looked at, and why, in words.
+        floor: Between two held-out samples, where the excess is taken; None: as `audit.w1_floor`.
     """
 
     steps: int
@@ -139,6 +140,7 @@ class Examination:
     data: DataFacts | None = None
     judged: Mapping[str, Judged] = field(default_factory=dict)
     missing: str = ""
+    floor: float | None = None
 
     def series(self, key: str | None) -> Series:
         """The values of a term; empty where it was not recorded."""

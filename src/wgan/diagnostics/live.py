@@ -57,6 +57,21 @@ class Said:
     on: str = ""
     n_critic: int | None = None
 
+    @property
+    def evidence(self) -> str:
+        """Of what is acted on."""
+        return next((f.evidence for f in self.findings if f.name == self.on), "")
+
+    def done(self, finding: Finding | None = None) -> str:
+        """What is done, in words; about a finding, where it is that one. Empty: nothing."""
+        if self.act is None or (finding is not None and finding.name != self.on):
+            return ""
+        return {
+            "roll back": "rolled back, with half the learning rates",
+            "stop": "stopped",
+            "n_critic": f"n_critic {self.n_critic} from here on",
+        }[self.act]
+
     def record(self) -> Record:
         """What the step's record says of it; nothing where nothing was said."""
         if not self.findings:
@@ -72,14 +87,20 @@ class Watch:
         config: The run's, plain data.
         estimate: The key of its estimate, or None.
         facts: What its training data look like; asked once, at the first step.
+        floor: What its audits find between two held-out samples; None without audits.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], estimate: str | None, facts: Callable[[], DataFacts]
+        self,
+        config: Mapping[str, Any],
+        estimate: str | None,
+        facts: Callable[[], DataFacts],
+        floor: float | None,
     ) -> None:
         self._config = config
         self._estimate = estimate
         self._facts = facts
+        self._floor = floor
         self._due = _FIRST
         self._before = 0  # the look before
         self._warned: set[str] = set()
@@ -156,7 +177,7 @@ class Watch:
         curves = {
             name: curve for name, term in self._terms.items() if len((curve := term.until(step))[0])
         }
-        return Examination(step, curves, self._estimate, config=self._config)
+        return Examination(step, curves, self._estimate, config=self._config, floor=self._floor)
 
     def _keep(self, record: Record) -> None:
         step = record["step"]

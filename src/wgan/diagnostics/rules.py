@@ -172,18 +172,10 @@ def diagnose(examination: Examination) -> Diagnosis:
 # -- what rules share --------------------------------------------------------------------------
 
 
-def distance(x: Examination) -> tuple[float, float] | None:
-    """How far samples are from the data, and how far other data are; None where not known."""
-    excess, floor = x.last("audit.excess"), x.last("audit.w1_floor")
-    if math.isfinite(excess) and math.isfinite(floor):
-        return excess + floor, floor
-    w1 = x.judged.get("w1")
-    return None if w1 is None or not math.isfinite(w1.floor) else (w1.value, w1.floor)
-
-
 def far(x: Examination) -> bool:
     """Whether the samples are clearly not the data: what is wrong with a run must show there."""
-    low, floor = x.last("audit.excess_low"), x.last("audit.w1_floor")
+    low = x.last("audit.excess_low")
+    floor = x.last("audit.w1_floor") if x.floor is None else x.floor
     told = x.judged.get("nn_accuracy")
     apart = told is not None and told.value > 0.75
     if math.isfinite(low) and math.isfinite(floor):
