@@ -103,11 +103,16 @@ def doctor(
     Raises:
         UserError: It is not a run, or it is damaged.
     """
-    if not isinstance(run, Run) and (columns := foreign(Path(run))) is not None:
-        return diagnose(examine_columns(columns))
     return diagnose(
-        examine(run, data=data, condition=condition, generator=generator, critic=critic)
+        examine_any(run, data=data, condition=condition, generator=generator, critic=critic)
     )
+
+
+def examine_any(run: str | os.PathLike[str] | Run, **again: Any) -> Examination:
+    """An examination of a run, or of the losses of another tool; see :func:`doctor`."""
+    if not isinstance(run, Run) and (columns := foreign(Path(run))) is not None:
+        return examine_columns(columns)
+    return examine(run, **again)
 
 
 _NAMES = {

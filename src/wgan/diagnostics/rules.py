@@ -8,7 +8,7 @@ an :class:`Examination` under :func:`rule`; `docs/doctor.md` is made from this f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -115,8 +115,12 @@ class Diagnosis:
             "missing": self.missing,
         }
 
-    def text(self) -> str:
-        """For a terminal."""
+    def text(self, shown: Mapping[str, str] | None = None) -> str:
+        """For a terminal.
+
+        Args:
+            shown: A line for a finding that shows its evidence, by name.
+        """
         heads = {
             "healthy": "healthy: nothing is wrong that shows",
             "improving": "improving: nothing is wrong that shows, and it still gets better",
@@ -131,6 +135,8 @@ class Diagnosis:
                 f"  why   {finding.cause}",
                 f"  do    {finding.advice}",
             ]
+            if shown and shown.get(finding.name):
+                lines.insert(-2, f"  see   {shown[finding.name]}")
         if self.missing:
             lines += ["", f"not looked at: {self.missing}"]
         return "\n".join(lines)
