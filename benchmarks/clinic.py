@@ -200,7 +200,7 @@ def sigmoids(depth: int, inputs: int) -> Callable[[], nn.Module]:
 STEPS = 1200
 _CHEAP = {"steps": STEPS, "audit_every": 200, "checkpoint_every": 400, "sample_every": 10_000}
 
-_SHORT = {"steps": 600, "audit_every": 100, "checkpoint_every": 200}
+_SHORT = {"steps": 400, "audit_every": 100, "checkpoint_every": 200}
 
 
 def _case(
@@ -345,11 +345,13 @@ CASES = (
     _case("clip-small-3", "clip-bound-too-small", "third", moons, recipe="wgan", depth=7,
           constraints=_clip(0.015), steps=1200, audit_every=200, checkpoint_every=400),
     _case("clip-large-3", "clip-bound-too-large", "third", clusters, recipe="wgan",
-          constraints=_clip(20.0)),
-    _case("rate-high-3", "learning-rate-too-high", "third", helix, recipe="wgan-ct", lr=0.04),
-    _case("rate-low-3", "learning-rate-too-low", "third", clusters, recipe="dragan", lr=1e-6),
+          constraints=_clip(20.0), steps=600),
+    _case("rate-high-3", "learning-rate-too-high", "third", helix, recipe="wgan-ct", lr=0.04,
+          steps=600),
+    _case("rate-low-3", "learning-rate-too-low", "third", clusters, recipe="dragan", lr=1e-6,
+          steps=600),
     _case("critic-slow-3", "critic-under-trained", "third", moons, recipe="wgan-gp-toy",
-          n_critic=1, critic_lr=1e-5, generator_lr=1e-3),
+          n_critic=1, critic_lr=1e-5, generator_lr=1e-3, steps=600),
     _case("saturated-3", "critic-saturated", "third", bars, recipe="gan", n_critic=10,
           critic_lr=2e-3, generator_lr=1e-4),
     _case("penalty-off-3", "constraint-not-enforced", "third", clusters, recipe="wgan-gp-toy",
@@ -361,7 +363,7 @@ CASES = (
     _case("collapsed-3", "mode-collapse", "third", clusters, recipe="lsgan", critic_lr=1e-3,
           generator_lr=2e-2),
     _case("copies-3", "memorisation", "third", lambda: bars(60), recipe="dragan", holdout=0.5,
-          batch_size=30, steps=2000),
+          batch_size=30, steps=2000, audit_every=500),
     _case("constant-3", "constant-column", "third", lambda: helix(still=True), recipe="cramer"),
     _case("twice-3", "duplicate-rows", "third", lambda: clusters(copied=0.3), recipe="sliced"),
     _case("outliers-3", "outliers", "third", lambda: skewed(out=60.0), recipe="energy"),
@@ -375,16 +377,16 @@ CASES = (
           steps=150),
     _case("momentum-3", "momentum-harmful", "third", helix, recipe="wgan", optimizer="adam",
           beta1=0.99, lr=3e-3),
-    _case("well-moons-3", HEALTHY, "third", moons, recipe="wgan-orthogonal", steps=1000),
-    _case("well-helix-3", HEALTHY, "third", helix, recipe="wgan-gp-toy", steps=1000),
-    _case("well-clusters-3", HEALTHY, "third", clusters, recipe="wgan-ct", steps=1000),
-    _case("well-skewed-3", HEALTHY, "third", skewed, recipe="wgan-sn", steps=1000),
-    _case("well-bars-3", HEALTHY, "third", bars, recipe="dragan", steps=1000),
-    _case("well-features-3", HEALTHY, "third", skewed, recipe="cramer", steps=800),
-    _case("well-lines-3", HEALTHY, "third", moons, recipe="sliced", steps=800),
-    _case("well-energy-3", HEALTHY, "third", helix, recipe="energy", steps=800),
-    _case("well-held-3", HEALTHY, "third", clusters, recipe="sngan", steps=1000),
-    _case("well-plans-3", HEALTHY, "third", skewed, recipe="wgan-qc", steps=800),
+    _case("well-moons-3", HEALTHY, "third", moons, recipe="wgan-orthogonal", steps=600),
+    _case("well-helix-3", HEALTHY, "third", helix, recipe="wgan-gp-toy", steps=600),
+    _case("well-clusters-3", HEALTHY, "third", clusters, recipe="wgan-ct", steps=600),
+    _case("well-skewed-3", HEALTHY, "third", skewed, recipe="wgan-sn", steps=600),
+    _case("well-bars-3", HEALTHY, "third", bars, recipe="dragan", steps=600),
+    _case("well-features-3", HEALTHY, "third", skewed, recipe="cramer", steps=400),
+    _case("well-lines-3", HEALTHY, "third", moons, recipe="sliced", steps=400),
+    _case("well-energy-3", HEALTHY, "third", helix, recipe="energy", steps=400),
+    _case("well-held-3", HEALTHY, "third", clusters, recipe="sngan", steps=600),
+    _case("well-plans-3", HEALTHY, "third", skewed, recipe="wgan-qc", steps=400),
 )  # fmt: skip
 
 
