@@ -214,6 +214,21 @@ def collapsed(x: Examination) -> float:
 _LASTING = 5  # audits
 
 
+def closing(x: Examination) -> bool:
+    """Whether the samples are coming closer fast: a run that has only begun is far, too."""
+    excess = x.series(EXCESS)
+    part = max(1, len(excess) // 4)
+    return len(excess) > 1 and bool(
+        np.median(excess[-part:]) < 0.6 * np.median(excess[:part])
+        and excess[-1] < excess[:part].min()
+    )
+
+
+def young(x: Examination) -> bool:
+    """Whether it is too early to expect anything of the samples."""
+    return x.steps < 300 and len(x.series(EXCESS)) < 3
+
+
 def damaged(x: Examination) -> bool:
     """Whether what is wrong with a run has harmed it, as far as that can be told."""
     dead = x.networks is not None and x.networks.dead > _DEAD
@@ -407,8 +422,9 @@ def _too_low(x: Examination) -> _Told | None:
 def _too_high(x: Examination) -> _Told | None:
     n = x.networks
     critic, generator = (n.critic_step, n.generator_step) if n is not None else _strides(x)
+    # Weights that are held move in place, and what moves far and gets there is no disease.
     share, first = max(critic, generator), n.first_step if n is not None else 0.0
-    if x.late("clip_share") > 0.3:  # weights that are held move in place
+    if x.late("clip_share") > 0.3 or young(x) or closing(x):
         share = 0.0
     if not (share >= 0.01 or first >= _LONG) or not damaged(x):
         return None
@@ -580,9 +596,10 @@ def _loose(x: Examination) -> _Told | None:
 )
 def _tight(x: Examination) -> _Told | None:
     penalty = x.constraint("r1") or x.constraint("r2")
-    slope = x.late("audit.slope_median", 0.5)
-    cost, estimate = x.late("r1_penalty"), abs(x.late(x.estimate))
-    if penalty is None or not (slope < 0.05 or cost > 3 * estimate) or not far(x):
+    slope, cost = x.late("audit.slope_median", 0.5), x.late("r1_penalty")
+    values = np.abs(x.series(x.estimate))
+    estimate = float(np.median(values[-max(1, len(values) // 4) :])) if len(values) else math.nan
+    if penalty is None or young(x) or not (slope < 0.05 or cost > 3 * estimate) or not far(x):
         return None
     gamma = penalty.get("gamma")
     return _found(
@@ -662,16 +679,15 @@ def _strong(x: Examination) -> bool:
     live="stuck",
 )
 def _under(x: Examination) -> _Told | None:
-    values = x.series(x.estimate) if x.estimate == "wasserstein_estimate" else np.empty(0)
+    if x.estimate != "wasserstein_estimate":  # of others the level means less
+        return None
+    values = x.series(x.estimate)
     negative = float((values[len(values) // 4 :] < 0).mean()) if len(values) else 0.0
-    gap = (
-        np.median(np.abs(x.series("audit.optimality_gap")))
-        if "audit.optimality_gap" in x.curves
-        else 0.0
-    )
-    estimate = x.series("audit.critic_estimate")
-    share = float(gap / max(float(np.median(np.abs(estimate))), 1e-12)) if len(estimate) else 0.0
-    if not far(x) or not (negative > 0.1 or share > 0.35):
+    gap, share = x.series("audit.optimality_gap"), 0.0
+    if len(gap) and (gap > 0).mean() >= 0.75:  # it rises, and does not only wander
+        held = float(np.median(np.abs(x.series("audit.critic_estimate"))))
+        share = float(np.median(gap)) / max(held, 1e-12)
+    if young(x) or not far(x) or not (negative > 0.1 or share > 0.35):
         return None
     said = []
     if negative > 0.1:
