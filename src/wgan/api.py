@@ -120,6 +120,7 @@ def resume(
     on_divergence: str | None = None,
     max_rollbacks: int | None = None,
     accumulate: int | None = None,
+    heed: bool | None = None,
 ) -> Trained:
     """Go on with a run to `steps` steps in total, or for `seconds`.
 
@@ -132,13 +133,15 @@ def resume(
         data, condition: The data again, where it was in memory.
         generator, critic: The modules again, where they were your own (freshly built).
         allow: Go on even if the data, the versions or the settings differ.
-        on_divergence, max_rollbacks, accumulate: As for :func:`train`; None: as the run has them.
+        on_divergence, max_rollbacks, heed, accumulate: As for :func:`train`; None: as the run has
+            them.
     """
     session = reopen(
         *(run, steps, seconds, data, condition, generator, critic, allow),
         on_divergence=on_divergence,
         max_rollbacks=max_rollbacks,
         accumulate=accumulate,
+        heed=heed,
     )
     return load(_complete(session), generator=generator, critic=critic)
 
@@ -383,13 +386,14 @@ def reopen(
     on_divergence: str | None = None,
     max_rollbacks: int | None = None,
     accumulate: int | None = None,
+    heed: bool | None = None,
 ) -> Session | Follower:
     """A session at the newest good checkpoint of a run; see :func:`resume`."""
     started = time.monotonic() if started is None else started
     ranks.join()
     directory = open_run(run)
-    given = {"on_divergence": on_divergence, "max_rollbacks": max_rollbacks}
-    given["accumulate"] = accumulate
+    given: dict[str, Any] = {"on_divergence": on_divergence, "max_rollbacks": max_rollbacks}
+    given |= {"accumulate": accumulate, "heed": heed}
     directory.config |= {name: value for name, value in given.items() if value is not None}
     if data is None:
         if directory.config.get("data") == "array":

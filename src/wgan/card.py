@@ -141,7 +141,8 @@ def differences(run: Run, config: Config, source: Source) -> list[str]:
             found.append(f"{name} was {old} and is {new}")
     found += changes(recorded_plugins(run.config), config.plugins)
     free = (
-        *("steps", "seconds", "device", "data", "plugins", "on_divergence", "max_rollbacks"),
+        *("steps", "seconds", "device", "data", "plugins"),
+        *("on_divergence", "max_rollbacks", "heed"),
         "accumulate",  # it changes nothing but the last bits
     )
     new_plain = config.plain()

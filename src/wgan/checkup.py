@@ -12,20 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from wgan.build import build_state
 from wgan.data.base import Source
-from wgan.data.codec import Codec
 from wgan.diagnostics.examination import (
-    DataFacts,
     Examination,
     Judged,
     Networks,
     curves,
-    facts_of,
+    data_facts,
+    first_step,
     look_at,
 )
 from wgan.diagnostics.rules import Diagnosis, diagnose
@@ -34,7 +32,6 @@ from wgan.errors import RunFailedError, UserError
 from wgan.run import Run
 from wgan.trained import Data, Trained
 
-_ROWS = 5_000  # of the training data
 _JUDGED = 400  # samples
 
 
@@ -83,6 +80,7 @@ def examine(
         data=None if source is None else data_facts(source),
         judged=judged,
         missing=said,
+        floor=(card.get("audit") or {}).get("floor"),
     )
 
 
@@ -105,11 +103,16 @@ def doctor(
     Raises:
         UserError: It is not a run, or it is damaged.
     """
-    if not isinstance(run, Run) and (columns := foreign(Path(run))) is not None:
-        return diagnose(examine_columns(columns))
     return diagnose(
-        examine(run, data=data, condition=condition, generator=generator, critic=critic)
+        examine_any(run, data=data, condition=condition, generator=generator, critic=critic)
     )
+
+
+def examine_any(run: str | os.PathLike[str] | Run, **again: Any) -> Examination:
+    """An examination of a run, or of the losses of another tool; see :func:`doctor`."""
+    if not isinstance(run, Run) and (columns := foreign(Path(run))) is not None:
+        return examine_columns(columns)
+    return examine(run, **again)
 
 
 _NAMES = {
@@ -209,28 +212,6 @@ def _of_events(path: Path) -> dict[str, tuple[Series, Series]]:
     return found
 
 
-def data_facts(source: Source) -> DataFacts:
-    """What up to 5,000 training samples look like."""
-    codec = source.codec
-    if source.size is None:
-        rows = torch.arange(_ROWS)
-    else:
-        count = min(_ROWS, source.size)
-        rows = torch.arange(count) * source.size // count
-    values = torch.cat([source.batch(part).values for part in torch.split(rows, 1024)])
-    flat = values.flatten(1).double().numpy()
-    return facts_of(flat, _names(codec, flat.shape[1]), pictures=codec.kind != "rows")
-
-
-def _names(codec: Codec, numbers: int) -> list[str]:
-    if codec.columns:
-        return list(codec.columns)
-    shape = codec.shape
-    if len(shape) == 1:
-        return [f"column {j}" for j in range(numbers)]
-    return [str(tuple(int(i) for i in np.unravel_index(j, shape))) for j in range(numbers)]
-
-
 def _networks(
     trained: Trained, training: Source, generator: nn.Module | None, critic: nn.Module | None
 ) -> Networks | None:
@@ -239,10 +220,11 @@ def _networks(
     start = None
     if "generator" not in run.card.get("own_networks", {}):
         start = [p.detach().clone() for p in state.generator.parameters]
+    first = first_step(state)
     checkpoint, _ = run.latest()
     state.load(checkpoint.tensors, checkpoint.plain)
     try:
-        return look_at(state, training, start)
+        return look_at(state, training, start, first)
     except RunFailedError:
         return None
 

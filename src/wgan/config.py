@@ -88,6 +88,7 @@ class Config:
         on_divergence: What happens when a loss or gradient is not finite: `stop`, or `rollback` to
             the last good checkpoint with a new draw and half the learning rates.
         max_rollbacks: How often at most, >= 0.
+        heed: Whether the run acts on what the doctor's rules find on the way.
         precision: Of the networks' passes while training: fp64, fp32, tf32 or bf16.
         compile: on, off, or auto: not decided yet, see :func:`wgan.planning.worth_compiling`.
         accumulate: Parts that each batch is split into, one in memory at a time, >= 1.
@@ -115,6 +116,7 @@ class Config:
     patience: int | None = None
     on_divergence: str = "stop"
     max_rollbacks: int = 3
+    heed: bool = False
     precision: str = "fp32"
     compile: str = "off"
     accumulate: int = 1
@@ -152,6 +154,7 @@ class Config:
             "patience": self.patience,
             "on_divergence": self.on_divergence,
             "max_rollbacks": self.max_rollbacks,
+            "heed": self.heed,
             "precision": self.precision,
             "compile": self.compile,
             "accumulate": self.accumulate,
@@ -224,7 +227,7 @@ _RUN_FIELDS = (
     *("data", "recipe", "settings", "steps", "seconds", "seed", "holdout", "split_seed"),
     *("objective", "constraints", "device", "checkpoint_every", "sample_every", "plugins"),
     *("audit_every", "audit_features", "stop_when", "patience"),
-    *("on_divergence", "max_rollbacks", "precision", "compile", "accumulate"),
+    *("on_divergence", "max_rollbacks", "heed", "precision", "compile", "accumulate"),
 )
 KNOWN_SETTINGS = (*_RUN_FIELDS, *_OPTION_FIELDS, *_HYPER_FIELDS, *_BOTH)
 """Every name that a configuration file may use."""
@@ -354,10 +357,13 @@ def resolve(
     elif steps is None:
         departures = tuple(d for d in departures if d.field != "steps")
     every = 500 if network == "mlp" else 100
-    on_divergence = str(given.get("on_divergence", "stop"))
+    heed = given.get("heed", False)
+    if not isinstance(heed, bool):
+        raise UserError(f"`heed` must be true or false, got {heed!r}")
+    on_divergence = str(given.get("on_divergence", "rollback" if heed else "stop"))
     if on_divergence not in ("stop", "rollback"):
         raise UnknownNameError("on_divergence", on_divergence, ("stop", "rollback"))
-    if "max_rollbacks" in given and "on_divergence" not in given:
+    if "max_rollbacks" in given and "on_divergence" not in given and not heed:
         raise UserError("`max_rollbacks` bounds rollbacks; give `on_divergence` rollback too")
     config = Config(
         data=data,
@@ -381,6 +387,7 @@ def resolve(
         patience=_optional_integer("patience", given.get("patience"), 1),
         on_divergence=on_divergence,
         max_rollbacks=_integer("max_rollbacks", given.get("max_rollbacks", 3), 0),
+        heed=heed,
         precision=find_precision(
             str(given.get("precision", "fp32")),
             device,

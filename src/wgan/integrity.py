@@ -238,6 +238,7 @@ def _replay(
         # several processes add up in another order
         alone = processes_at(run, start + 1) == 1
         end = end if alone else start + 1
+        session.recall([record for record in records if int(str(record["step"])) <= start])
         until, step = time.monotonic() + seconds, start
         for record in train(state, training, until=end):
             step = state.step

@@ -25,7 +25,7 @@ from wgan.build import build_state
 from wgan.card import differences, make_card, now, versions
 from wgan.config import Config
 from wgan.data.base import Source
-from wgan.diagnostics import Audit, Stopping
+from wgan.diagnostics import Audit, Said, Stopping, Watch, data_facts
 from wgan.diagnostics.stopping import EXCESS
 from wgan.errors import NonFiniteError, RankLostError, RunFailedError, UserError
 from wgan.planning import make_audit, make_stopping, plan_audits, worth_compiling
@@ -57,6 +57,8 @@ class Session:
         started: `time.monotonic` value when the command began.
         status: running, interrupted, failed or finished.
         audit: What judges it on the way; None where it has no audits.
+        watch: The doctor's rules, which look at the records as they come.
+        said_now: What they said of the newest record.
         tell: Called with a line for the user, of what happens while the run goes on.
     """
 
@@ -71,12 +73,17 @@ class Session:
     status: str = "running"
     audit: Audit | None = None
     tell: Callable[[str], None] = field(default=lambda line: None, repr=False)
+    watch: Watch = field(init=False, repr=False)
+    said_now: Said = field(default_factory=Said, repr=False)
     _audit_seconds: float = 0.0
     _stopping: Stopping = field(default_factory=lambda: Stopping(None, None))
     _best: float = float("inf")
     _best_step: int | None = None
     _whole: bool = True  # the state stands between two steps
     _fixed: tuple[Tensor, Tensor | None] | None = None
+
+    def __post_init__(self) -> None:
+        self.recall([])
 
     # -- beginnings ------------------------------------------------------------------------------
 
@@ -290,10 +297,15 @@ class Session:
         while True:
             try:
                 for record in train(self.state, self.source, until=done):
-                    yield self.complete(record)
-                return
+                    completed = self.complete(record)
+                    if self.said_now.findings and self._act():
+                        break
+                    yield completed
+                else:
+                    return
             except NonFiniteError as error:
-                self._roll_back(error)
+                self._may_roll_back(error)
+                self._roll_back(error.term, error.step, f"`{error.term}` is not finite")
                 ranks.equalise(self.state)
 
     def complete(self, record: Record) -> Record:
@@ -305,23 +317,67 @@ class Session:
             audited = self.audit(self.state)
             self._audit_seconds = max(self._audit_seconds, float(str(audited["audit_seconds"])))
             record |= audited
+        self.said_now = self.watch.see(record, rollbacks=self.state.rollbacks)
+        record |= self.said_now.record()
+        if self.watch.n_critic is not None:
+            self.state.set_n_critic(self.watch.n_critic)
+            record["n_critic"] = self.watch.n_critic
         return record
 
-    def _roll_back(self, error: NonFiniteError) -> None:
+    def recall(self, records: Sequence[Record]) -> None:
+        """Have seen these records, and none after them."""
+        config = self.config
+        self.watch = Watch(
+            config.plain(),
+            config.objective.estimate,
+            lambda: data_facts(self.source),
+            None if self.audit is None else self.audit.describe()["floor"],
+        )
+        for record in records:
+            self.watch.recall(record)
+        self.state.set_n_critic(self.watch.n_critic or config.method().n_critic)
+
+    def _act(self) -> bool:
+        """Note on the card what was said of a step, and go back where `heed` asks for it.
+
+        Returns:
+            Whether the run went back, and the step's record is void.
+        """
+        said, step = self.said_now, self.state.step
+        for finding in said.findings:
+            self.run.card.setdefault("warnings", []).append(
+                {"step": step, **dataclasses.asdict(finding), "done": said.done(finding)}
+            )
+        self.run.write_card()
+        if said.act == "roll back":
+            self._roll_back(said.on, step, f"{said.on} ({said.evidence})")
+        elif said.act is not None:
+            self.tell(f"step {step:,}: {said.on}; --heed: {said.done()}")
+        if said.act in ("roll back", "n_critic"):
+            ranks.agree(ranks.TAKE)
+            ranks.equalise(self.state)
+        return said.act == "roll back"
+
+    def _may_roll_back(self, error: NonFiniteError) -> None:
+        """Raise the error unless the run may go back, and once more."""
+        if self.config.on_divergence == "stop":
+            raise error
+        if self.state.rollbacks >= self.config.max_rollbacks:
+            raise NonFiniteError(error.term, error.step, self.state.rollbacks) from error
+
+    def _roll_back(self, term: str, at: int, why: str) -> None:
         """Return to the last good checkpoint, with a new draw and half the learning rates.
 
         The checkpoint is written again as it now stands: who resumes from it repeats what follows.
         A rollback that came to no new checkpoint is followed by one to the checkpoint before: what
         was saved while the run blew up is whole, but no good.
 
-        Raises:
-            NonFiniteError: It may not, or not again.
+        Args:
+            term: What makes it go back, for the card.
+            at: The step that was reached.
+            why: In words.
         """
         state, config, run = self.state, self.config, self.run
-        if config.on_divergence == "stop":
-            raise error
-        if state.rollbacks >= config.max_rollbacks:
-            raise NonFiniteError(error.term, error.step, state.rollbacks) from error
         rollbacks = state.rollbacks + 1
         steps = run.regular_steps()  # where a run that never stopped would go back to
         checkpoint, said = run.latest(steps)
@@ -336,14 +392,14 @@ class Session:
         state.roll_back(rollbacks)
         self._save()
         run.card.setdefault("rollbacks", []).append(
-            {"term": error.term, "at": error.step, "to": state.step, "time": now()}
+            {"term": term, "at": at, "to": state.step, "time": now()}
         )
         run.write_card()
         for line in said:
             self.tell(line)
         self.tell(
-            f"`{error.term}` is not finite at step {error.step}; back to step {state.step} with a "
-            f"new draw and {state.lr_scale:g} of the learning rates (rollback {rollbacks} of "
+            f"{why} at step {at}; back to step {state.step} with a new draw and "
+            f"{state.lr_scale:g} of the learning rates (rollback {rollbacks} of "
             f"{config.max_rollbacks})"
         )
 
@@ -480,11 +536,27 @@ class Session:
         if self.audit is not None:
             self.audit.load(under(checkpoint.tensors, "audit"))
         self._stopping = Stopping(self._stopping.rule, self._stopping.patience)
+        records = self.run.records()
+        self.recall(records)
+        self._forget_after(checkpoint.step)
         extended = [r["step"] for r in self.run.card["resumptions"] if r.get("extended")]
-        for record in self.run.records():
+        for record in records:
             self._stopping.see(record)
             if record["step"] in extended:
                 self._stopping.renew()
+
+    def _forget_after(self, step: int) -> None:
+        """Take the warnings of later steps off the card: they will be said again.
+
+        Those that made the run go back stay: it does not come to them again.
+        """
+        if "warnings" in self.run.card:
+            self.run.card["warnings"] = [
+                said
+                for said in self.run.card["warnings"]
+                if said["step"] <= step or str(said["done"]).startswith("rolled back")
+            ]
+            self.run.write_card()
 
     def _save(self, excess: float | None = None) -> None:
         best = excess is not None and excess < self._best
@@ -557,23 +629,25 @@ class Follower:
         Raises:
             RunFailedError: Something was not finite, or the first process is gone.
         """
+        said = ranks.GO
 
         def done(state: TrainState) -> bool:
-            wish = ranks.agree(ranks.STOP if stop() else ranks.GO)
-            if wish == ranks.FINISH:
-                self.status = "finished"
-            return wish != ranks.GO
+            nonlocal said
+            said = ranks.agree(ranks.STOP if stop() else ranks.GO)
+            return said != ranks.GO
 
         try:
             while True:
                 try:
                     for _ in train(self.state, self.source, until=done):
                         pass
-                    return
+                    if said != ranks.TAKE:
+                        self.status = "finished" if said == ranks.FINISH else "interrupted"
+                        return
                 except NonFiniteError:
                     if self.config.on_divergence == "stop":
                         raise
-                    ranks.equalise(self.state)
+                ranks.equalise(self.state)
         except (OSError, RankLostError) as error:
             raise _saved(error, self.path) from None
 

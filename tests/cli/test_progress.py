@@ -5,6 +5,7 @@ import time
 import pytest
 
 from wgan.cli.progress import Progress
+from wgan.diagnostics.rules import Finding
 
 
 def shown(values: list[float], **more: float) -> str:
@@ -35,9 +36,13 @@ def test_no_trend_before_there_is_one() -> None:
     assert "(" not in shown([1.0] * 20)
 
 
-def test_a_slope_far_above_1_is_a_warning() -> None:
-    assert "warning: the critic's slope is 6.5" in shown([1.0], slope=6.5)
-    assert "warning" not in shown([1.0], slope=2.5)
+def test_a_warning_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    finding = Finding("outliers", "x lies [far] out", "", "cut it", 0.9)
+    for quiet in (False, True):
+        Progress(None, first=0, steps=1, deadline=None, quiet=quiet).warn(1200, finding)
+    assert capsys.readouterr().err == (
+        "warning at step 1,200: outliers: x lies [far] out\n  do: cut it\n"
+    )
 
 
 def test_the_last_audit_stands_beside_the_estimate() -> None:

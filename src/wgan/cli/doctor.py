@@ -16,6 +16,7 @@ def doctor(
     /,
     *,
     data: str | None = None,
+    plots: Path | None = None,
     plugin: Plugins = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
@@ -30,15 +31,23 @@ def doctor(
         run: The run directory; or the losses of another tool: a CSV file with a line of names, or a
             folder of TensorBoard event files.
         data: The data, where it has moved [what the run was trained on].
+        plots: A folder for a small plot of each finding, and a page with all of them.
         plugin: A Python file of yours that registers parts; it is executed. Repeatable.
         json: Print JSON.
     """
     load_plugins(plugin)
-    from wgan.checkup import doctor as examined
+    from wgan.checkup import examine_any
+    from wgan.diagnostics.rules import diagnose
+    from wgan.reports.evidence import draw_evidence, spark
 
-    found = examined(run, data=data)
+    seen = examine_any(run, data=data)
+    found = diagnose(seen)
+    page = None if plots is None else draw_evidence(plots, str(run), found, seen)
     if json:
         print(json_format.dumps({"run": str(run), **found.to_json()}))
         return 0
-    print(f"{run}: {found.text()}")
+    sparks = {finding.name: spark(finding.name, seen) for finding in found.findings}
+    print(f"{run}: {found.text(sparks)}")
+    if page is not None:
+        print(f"\nsee {page}")
     return 0

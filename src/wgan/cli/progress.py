@@ -15,11 +15,11 @@ from rich.live import Live
 from rich.text import Text
 
 if TYPE_CHECKING:  # not for `wgan --help` to wait for torch
+    from wgan.diagnostics.rules import Finding
     from wgan.types import Record
 
 _PLAIN_SECONDS = 5.0
 _LIVE_SECONDS = 0.25
-_STEEP = 5.0  # a light penalty on small data lets slopes of 2 or 3 stand
 _TREND = 200  # steps whose halves are compared
 
 
@@ -90,6 +90,16 @@ class Progress:
         else:
             self._console.print(line, soft_wrap=True)
 
+    def warn(self, step: int, finding: Finding) -> None:
+        """Show what the doctor says, above the line."""
+        if not self.quiet:
+            self._console.print(
+                f"warning at step {step:,}: {finding.name}: {finding.evidence}\n"
+                f"  do: {finding.advice}",
+                soft_wrap=True,
+                markup=False,
+            )
+
     def line(self, record: Record, now: float) -> str:
         """Step, speed, time left, the estimate and where it is going."""
         step = record["step"]
@@ -106,9 +116,6 @@ class Progress:
         excess, lower = (self._audit.get(f"audit.{name}") for name in ("excess", "lower"))
         if isinstance(excess, float) and isinstance(lower, float):
             parts.append(f"excess {excess:.3g}  W1 at least {lower:.3g}")
-        slope = record.get("slope")
-        if isinstance(slope, float) and slope > _STEEP:
-            parts.append(f"warning: the critic's slope is {slope:.1f}, far above 1")
         return "  ".join(parts)
 
     def _left(self, step: int, rate: float, now: float) -> float | None:

@@ -22,6 +22,7 @@ def resume(
     on_divergence: Literal["stop", "rollback"] | None = None,
     max_rollbacks: int | None = None,
     accumulate: int | None = None,
+    heed: bool | None = None,
     judge: int | None = None,
     plugin: Plugins = None,
     allow: Annotated[bool, Parameter(negative="")] = False,
@@ -41,6 +42,7 @@ def resume(
         max_rollbacks: How often at most, in the whole run [as the run has it].
         accumulate: Parts that each batch is split into, one in memory at a time [as the run has
             it].
+        heed: Act on what the doctor finds on the way [as the run has it].
         judge: Samples judged against the data at the end; 0 for none [at most 2,000].
         plugin: A Python file of yours that registers parts; it is executed. Repeatable.
         allow: Go on even if the data, the versions, the settings or a plugin have changed.
@@ -70,6 +72,7 @@ def resume(
         on_divergence=on_divergence,
         max_rollbacks=max_rollbacks,
         accumulate=accumulate,
+        heed=heed,
     )
     done = session.config.steps is not None and session.state.step >= session.config.steps
     if isinstance(session, Follower):

@@ -54,6 +54,7 @@ def train(
     sample_every: int | None = None,
     on_divergence: Literal["stop", "rollback"] | None = None,
     max_rollbacks: int | None = None,
+    heed: bool | None = None,
     data_flags: DataFlags = _DEFAULT_DATA,
     method_flags: MethodFlags = _DEFAULT_METHOD,
     network_flags: NetworkFlags = _DEFAULT_NETWORKS,
@@ -84,6 +85,7 @@ def train(
         on_divergence: When a loss or gradient is not finite: stop, or rollback to the last good
             checkpoint with a new draw and half the learning rates [stop].
         max_rollbacks: How often at most [3].
+        heed: Act on what the doctor finds on the way: roll back, train the critic more, or stop.
         judge: Samples judged against the data at the end; 0 for none [at most 2,000].
         quiet: Show nothing while training.
         json: Print the result as JSON.
@@ -105,6 +107,7 @@ def train(
         sample_every=sample_every,
         on_divergence=on_divergence,
         max_rollbacks=max_rollbacks,
+        heed=heed,
     )
     name = data or given.pop("data", None) or "digits"
     given.pop("data", None)
@@ -186,6 +189,8 @@ def train_session(
         ) as progress:
             for record in session.records(stopper):
                 progress.show(record)
+                for finding in session.said_now.findings:
+                    progress.warn(session.state.step, finding)
         trained = time.monotonic() - began
         session.finish()
         path, step = session.run.path, session.state.step

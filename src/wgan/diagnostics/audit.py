@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
 from wgan.bounds import LipschitzCritic, population_gap
@@ -22,9 +24,10 @@ from wgan.constraints import WeightClipping
 from wgan.data.base import Source
 from wgan.diagnostics.excess import FEWEST, Excess, Points, Space, Yardstick, raw
 from wgan.diagnostics.heldout import MOST_NUMBERS, HeldOut, Part, read, rows_of
-from wgan.diagnostics.probes import critic_estimate, optimality_gap, slopes_between
+from wgan.diagnostics.probes import critic_estimate, optimality_gap, slopes_between, strides
 from wgan.diagnostics.watcher import Watcher
-from wgan.errors import UserError
+from wgan.errors import NonFiniteError, UserError
+from wgan.metrics.neighbours import manifold
 from wgan.training import TrainState, synthesize
 from wgan.transport import random_directions, sliced_wasserstein
 from wgan.types import Batch, Record
@@ -38,6 +41,8 @@ PROBE_UPDATES = 25
 _FIT = 512  # of each, for finding critics
 _CHOOSE = 1 / 4  # of those, for choosing a critic; the bound is measured on the rest
 _DIRECTIONS = 64  # of the sliced W1
+_COMPARED = 2**26  # numbers that telling who covers whom goes through, at most
+_NEIGHBOUR = 5  # whose distance is a ball's radius
 _CHUNKS = 4  # batches behind the critic's estimate
 
 AUDIT_TERMS: dict[str, str] = {
@@ -49,17 +54,22 @@ AUDIT_TERMS: dict[str, str] = {
     "audit.sliced_w1": "sliced W1 of the same samples",
     "audit.lower": "certified lower bound of the populations' W1, at 95% confidence",
     "audit.lower_estimate": "what the critic behind it separates, without the allowance for chance",
+    "audit.precision": "share of samples among the held-out data, in balls to the 5th neighbour",
+    "audit.recall": "share of held-out data among the samples, in such balls",
+    "audit.coverage": "share of the held-out data's balls that hold a sample; of data 0.97",
+    "audit.generator_stride": "how far the generator's next update moves it, in shares of its norm",
     "audit.critic_estimate": "the run's own critic on held-out data, in its own scale",
     "audit.optimality_gap": "how much that rises when the critic trains on alone",
     "audit.slope_low": "5% quantile of the critic's slopes between real and fake samples",
     "audit.slope_median": "their median",
     "audit.slope_high": "their 95% quantile",
     "audit.slope_above_one": "share of them above 1",
+    "audit.critic_stride": "how far the critic's next update moves it, in shares of its norm",
     "audit.at_bounds": "share of the critic's weights at the clip bounds",
 }
-"""What an audit records, by name; without a critic only the first eight."""
+"""What an audit records, by name; without a critic only the first twelve."""
 
-_OF_THE_CRITIC = tuple(AUDIT_TERMS)[8:]
+_OF_THE_CRITIC = tuple(AUDIT_TERMS)[12:]
 
 
 class Audit:
@@ -132,7 +142,9 @@ class Audit:
                 sliced_wasserstein(torch.from_numpy(fake), torch.from_numpy(held), self._lines)
             ),
         }
+        record |= self._covered(held, fake)
         record |= self._bound(state, held, fake, rng)
+        record |= self._stride(state)
         if state.critic is not None:
             record |= self._ask(state, fakes)
             for constraint in state.method.constraints:
@@ -184,6 +196,32 @@ class Audit:
         best = max(critics, key=lambda critic: _separated(critic, held[:first], fake[:first]))
         gap = population_gap(best(held[first:]), best(fake[first:]), level=LEVEL)
         return {"audit.lower": max(0.0, gap.lower), "audit.lower_estimate": gap.estimate}
+
+    def _covered(self, held: Points, fake: Points) -> Record:
+        """How samples and held-out data cover each other."""
+        count = max(2 * FEWEST, min(len(held), math.isqrt(_COMPARED // held.shape[1])))
+        first, second = fake[:count], held[:count]
+        found = manifold(
+            cdist(first, first), cdist(second, second), cdist(first, second), k=_NEIGHBOUR
+        )
+        return {
+            "audit.precision": found.precision,
+            "audit.recall": found.recall,
+            "audit.coverage": found.coverage,
+        }
+
+    def _stride(self, state: TrainState) -> Record:
+        """How far the next updates would go; they are taken back."""
+        tensors = {name: tensor.clone() for name, tensor in state.tensors().items()}
+        plain = deepcopy(state.plain())
+        try:
+            critic, generator = strides(state, self._training)
+        except NonFiniteError:  # the run itself will say so
+            return {}
+        finally:
+            state.load(tensors, plain)
+        record: Record = {"audit.generator_stride": generator}
+        return record if state.critic is None else record | {"audit.critic_stride": critic}
 
     def _ask(self, state: TrainState, fakes: Tensor) -> Record:
         method = state.method

@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wgan.data.base import Source
+from wgan.data.codec import Codec
+from wgan.diagnostics.probes import moved, norm, strides
 from wgan.diagnostics.signs import Series
 from wgan.training import TrainState
 from wgan.training.player import Player
-from wgan.training.step import (
-    critic_loss,
-    critic_update,
-    generate,
-    generator_loss,
-    generator_update,
-)
+from wgan.training.step import critic_loss, generate, generator_loss
 from wgan.types import Batch, Record
 
 PROBED = 512
 """Latents by which a unit is told to be dead."""
+
+_ROWS, _FEWEST, _NUMBERS = 5_000, 200, 2**24  # of the training data
+ADAPTIVE = ("adam", "adamw", "optimistic-adam", "rmsprop")
+"""Optimizers that move each weight by about their rate."""
 
 _STILL = 1e-6  # spread of a unit over latents, against that of the others, below which it is dead
 
@@ -58,6 +58,9 @@ class Networks:
         moved: How far the generator's weights are from where they began, as a share of their norm
             then; None where that is not known.
         critic_step, generator_step: How far one update moves the weights, as a share of their norm.
+        first_step: The larger of both players' rates as a share of the root mean square of their
+            weights before the first step: about how far an adaptive optimizer's first updates go,
+            in shares of the weights' norm. 0 for another optimizer.
     """
 
     critic: tuple[Layer, ...]
@@ -68,6 +71,7 @@ class Networks:
     moved: float | None
     critic_step: float
     generator_step: float
+    first_step: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ class Examination:
         data: Of the training data.
         judged: Measures of samples by name.
         missing: What could not be looked at, and why, in words.
+        floor: Between two held-out samples, where the excess is taken; None: as `audit.w1_floor`.
     """
 
     steps: int
@@ -135,6 +140,7 @@ class Examination:
     data: DataFacts | None = None
     judged: Mapping[str, Judged] = field(default_factory=dict)
     missing: str = ""
+    floor: float | None = None
 
     def series(self, key: str | None) -> Series:
         """The values of a term; empty where it was not recorded."""
@@ -175,13 +181,27 @@ def curves(records: Sequence[Record]) -> dict[str, tuple[Series, Series]]:
     return {key: (np.array(steps), np.array(values)) for key, (steps, values) in found.items()}
 
 
-def look_at(state: TrainState, source: Source, start: Sequence[Tensor] | None) -> Networks:
+def first_step(state: TrainState) -> float:
+    """`Networks.first_step` of a state that has not moved yet."""
+    found = [0.0]
+    for player in (state.generator, state.critic):
+        if player is not None and player.spec.name in ADAPTIVE:
+            count = sum(p.numel() for p in player.parameters)
+            size = norm(player.parameters) / math.sqrt(count)
+            found.append(player.spec.lr / size if size else 0.0)
+    return max(found)
+
+
+def look_at(
+    state: TrainState, source: Source, start: Sequence[Tensor] | None, first: float = 0.0
+) -> Networks:
     """Passes through the networks of a state, which is of no further use.
 
     Args:
         state: Restored from a checkpoint.
         source: What it trains on.
         start: The generator's weights before the first step, where they are known.
+        first: What :func:`first_step` gave of the state before it was restored.
 
     Raises:
         NonFiniteError: A loss or a gradient is not finite.
@@ -190,11 +210,9 @@ def look_at(state: TrainState, source: Source, start: Sequence[Tensor] | None) -
     batch = state.next_batch(source, method.batch_size)
     dead = dead_share(state, batch)
     player.module.train()
-    moved = None
-    if start is not None:
-        moved = _distance(player.parameters, start) / (_norm(start) or 1.0)
+    away = None if start is None else moved(player.parameters, start)
     critic: tuple[Layer, ...] = ()
-    cosine, critic_step = None, 0.0
+    cosine = None
     if state.critic is not None:
         loss, _ = critic_loss(state, batch)
         gradients = torch.autograd.grad(loss, state.critic.parameters, allow_unused=True)
@@ -208,24 +226,11 @@ def look_at(state: TrainState, source: Source, start: Sequence[Tensor] | None) -
         flat.append(torch.cat([g.double().flatten() for g in gradients if g is not None]))
     generator = _layers(player.module, player.parameters, gradients)
     batch_cosine = float(flat[0] @ flat[1] / (flat[0].norm() * flat[1].norm()).clamp(min=1e-300))
-    if state.critic is not None:
-        before = [p.detach().clone() for p in state.critic.parameters]
-        critic_update(state, state.next_batch(source, method.batch_size))
-        critic_step = _distance(state.critic.parameters, before) / (_norm(before) or 1.0)
-    before = [p.detach().clone() for p in player.parameters]
-    generator_update(state, batch)
-    generator_step = _distance(player.parameters, before) / (_norm(before) or 1.0)
+    critic_step, generator_step = strides(state, source)
     return Networks(
-        critic, generator, dead, cosine, batch_cosine, moved, critic_step, generator_step
+        *(critic, generator, dead, cosine, batch_cosine, away, critic_step, generator_step),
+        first_step=first,
     )
-
-
-def _norm(tensors: Sequence[Tensor]) -> float:
-    return math.sqrt(sum(float(t.detach().double().square().sum()) for t in tensors))
-
-
-def _distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    return _norm([a.detach() - b for a, b in zip(one, other, strict=True)])
 
 
 def _layers(
@@ -292,6 +297,29 @@ _LAYERS = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
     *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
 )
+
+
+def data_facts(source: Source) -> DataFacts:
+    """What training samples look like: up to 5,000, and fewer of large ones."""
+    codec = source.codec
+    count = max(_FEWEST, min(_ROWS, _NUMBERS // math.prod(source.shape)))
+    if source.size is None:
+        rows = torch.arange(count)
+    else:
+        count = min(count, source.size)
+        rows = torch.arange(count) * source.size // count
+    values = torch.cat([source.batch(part).values for part in torch.split(rows, 1024)])
+    flat = values.flatten(1).double().numpy()
+    return facts_of(flat, _names(codec, flat.shape[1]), pictures=codec.kind != "rows")
+
+
+def _names(codec: Codec, numbers: int) -> list[str]:
+    if codec.columns:
+        return list(codec.columns)
+    shape = codec.shape
+    if len(shape) == 1:
+        return [f"column {j}" for j in range(numbers)]
+    return [str(tuple(int(i) for i in np.unravel_index(j, shape))) for j in range(numbers)]
 
 
 def facts_of(values: NDArray[np.float64], names: Sequence[str], *, pictures: bool) -> DataFacts:

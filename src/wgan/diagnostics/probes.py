@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 
 from wgan.constraints.base import input_gradient
 from wgan.constraints.slopes import dual_norm
+from wgan.data.base import Source
 from wgan.errors import NonFiniteError
 from wgan.training import TrainState, bind_critic
-from wgan.training.step import critic_updates
+from wgan.training.player import Player
+from wgan.training.step import critic_update, critic_updates, generator_update
 from wgan.types import Batch
 
 
@@ -101,6 +104,43 @@ def slopes_between(state: TrainState, batch: Batch, fakes: Sequence[Tensor], see
         critic = bind_critic(module, batch.condition)
         witness = objective.witness(critic, x, [fake.detach() for fake in fakes], draw)
         return dual_norm(input_gradient(witness, t * x + (1 - t) * y), 2).detach()
+
+
+def strides(state: TrainState, source: Source) -> tuple[float, float]:
+    """How far one update moves the critic, and then one the generator; both are made.
+
+    ``|w' - w| / |w|`` over all of a player's weights.
+
+    Args:
+        state: Moves on by the two updates.
+        source: What it trains on.
+
+    Raises:
+        NonFiniteError: A loss or a gradient is not finite.
+    """
+
+    def stride(player: Player, update: Callable[[], object]) -> float:
+        before = [p.detach().clone() for p in player.parameters]
+        update()
+        return moved(player.parameters, before)
+
+    method, critic = state.method, 0.0
+    if state.critic is not None:
+        batch = state.next_batch(source, method.batch_size)
+        critic = stride(state.critic, lambda: critic_update(state, batch))
+    other = state.next_batch(source, method.generator_batch_size)
+    return critic, stride(state.generator, lambda: generator_update(state, other))
+
+
+def moved(now: Sequence[Tensor], before: Sequence[Tensor]) -> float:
+    """How far weights are from where they were, as a share of their norm then."""
+    away = norm([a.detach() - b for a, b in zip(now, before, strict=True)])
+    return away / (norm(before) or 1.0)
+
+
+def norm(tensors: Sequence[Tensor]) -> float:
+    """The Euclidean norm of all numbers together."""
+    return math.sqrt(sum(float(t.detach().double().square().sum()) for t in tensors))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ an :class:`Examination` under :func:`rule`; `docs/doctor.md` is made from this f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -19,8 +19,11 @@ from wgan.diagnostics.signs import blocks, decay, growth, swing, trend
 
 Verdict = Literal["healthy", "improving", "ill"]
 Kind = Literal["ill", "note"]
+Live = Literal["", "data", "always", "stuck"]
+"""When a rule is asked while a run goes on: never; of the data, at the start; whatever the samples
+are; only where they are far from the data and come no closer."""
 
-_EXCESS = "audit.excess"
+EXCESS = "audit.excess"
 _LOG2 = math.log(2)
 
 
@@ -53,6 +56,8 @@ class Rule:
         name: Of its finding.
         title: What it finds, in a line.
         sign: By which it is told.
+        kind: Of its finding.
+        live: When it is asked while a run goes on.
         check: The finding's evidence, advice and confidence; None where there is nothing.
     """
 
@@ -60,6 +65,7 @@ class Rule:
     title: str
     sign: str
     kind: Kind
+    live: Live
     check: Callable[[Examination], Finding | None]
 
 
@@ -70,7 +76,9 @@ RULES: list[Rule] = []
 Check = Callable[[Examination], "_Told | None"]
 
 
-def rule(name: str, title: str, sign: str, kind: Kind = "ill") -> Callable[[Check], Check]:
+def rule(
+    name: str, title: str, sign: str, kind: Kind = "ill", *, live: Live = ""
+) -> Callable[[Check], Check]:
     """Register a rule; what it tells gets the rule's name and kind."""
 
     def add(check: Check) -> Check:
@@ -78,7 +86,7 @@ def rule(name: str, title: str, sign: str, kind: Kind = "ill") -> Callable[[Chec
             told = check(examination)
             return None if told is None else Finding(name, **vars(told), kind=kind)
 
-        RULES.append(Rule(name, title, sign, kind, found))
+        RULES.append(Rule(name, title, sign, kind, live, found))
         return check
 
     return add
@@ -107,8 +115,12 @@ class Diagnosis:
             "missing": self.missing,
         }
 
-    def text(self) -> str:
-        """For a terminal."""
+    def text(self, shown: Mapping[str, str] | None = None) -> str:
+        """For a terminal.
+
+        Args:
+            shown: A line for a finding that shows its evidence, by name.
+        """
         heads = {
             "healthy": "healthy: nothing is wrong that shows",
             "improving": "improving: nothing is wrong that shows, and it still gets better",
@@ -123,15 +135,40 @@ class Diagnosis:
                 f"  why   {finding.cause}",
                 f"  do    {finding.advice}",
             ]
+            if shown and shown.get(finding.name):
+                lines.insert(-2, f"  see   {shown[finding.name]}")
         if self.missing:
             lines += ["", f"not looked at: {self.missing}"]
         return "\n".join(lines)
 
 
+BRINGS: dict[str, tuple[str, ...]] = {
+    "learning-rate-too-high": (
+        *("mode-collapse", "dead-units", "critic-under-trained", "vanishing-gradient"),
+        *("oscillation", "exploding-gradient", "critic-exploited"),
+    ),
+    "momentum-harmful": ("mode-collapse", "dead-units", "critic-under-trained", "oscillation"),
+    "clip-bound-too-large": ("mode-collapse", "critic-under-trained", "exploding-gradient"),
+    "clip-bound-too-small": ("mode-collapse", "critic-under-trained", "learning-rate-too-low"),
+    "vanishing-gradient": ("mode-collapse", "critic-under-trained", "learning-rate-too-low"),
+    "critic-saturated": ("mode-collapse", "vanishing-gradient", "learning-rate-too-low"),
+    "penalty-dominates": ("mode-collapse", "critic-under-trained", "vanishing-gradient"),
+    "constraint-not-enforced": ("mode-collapse", "critic-under-trained", "exploding-gradient"),
+    "constraint-over-enforced": ("mode-collapse", "critic-under-trained"),
+    "batch-too-small": ("mode-collapse", "critic-under-trained", "oscillation"),
+    "outliers": ("mode-collapse", "critic-under-trained"),
+    "dead-units": ("mode-collapse",),
+}
+"""What a finding brings about: told after it, as a symptom after its cause."""
+
+
 def diagnose(examination: Examination) -> Diagnosis:
     """Apply every rule."""
     found = [f for one in RULES if (f := one.check(examination)) is not None]
-    found.sort(key=lambda finding: (finding.kind == "note", -finding.confidence))
+    brought = {name for finding in found for name in BRINGS.get(finding.name, ())}
+    if any(finding.kind == "ill" for finding in found):
+        brought.add("time-lost")  # it costs time, and makes no samples worse
+    found.sort(key=lambda f: (f.kind == "note", f.name in brought, -f.confidence))
     ill = any(finding.kind == "ill" for finding in found)
     improving = any(finding.name == "still-improving" for finding in found)
     verdict: Verdict = "ill" if ill else "improving" if improving else "healthy"
@@ -141,23 +178,64 @@ def diagnose(examination: Examination) -> Diagnosis:
 # -- what rules share --------------------------------------------------------------------------
 
 
-def distance(x: Examination) -> tuple[float, float] | None:
-    """How far samples are from the data, and how far other data are; None where not known."""
-    excess, floor = x.last("audit.excess"), x.last("audit.w1_floor")
-    if math.isfinite(excess) and math.isfinite(floor):
-        return excess + floor, floor
-    w1 = x.judged.get("w1")
-    return None if w1 is None or not math.isfinite(w1.floor) else (w1.value, w1.floor)
-
-
 def far(x: Examination) -> bool:
     """Whether the samples are clearly not the data: what is wrong with a run must show there."""
-    low, floor = x.last("audit.excess_low"), x.last("audit.w1_floor")
+    low = x.last("audit.excess_low")
+    floor = x.last("audit.w1_floor") if x.floor is None else x.floor
     told = x.judged.get("nn_accuracy")
     apart = told is not None and told.value > 0.75
     if math.isfinite(low) and math.isfinite(floor):
         return low > 0.25 * floor or (apart and low > 0)
     return apart
+
+
+def collapsed(x: Examination) -> float:
+    """Share of the data that samples miss while they lie among it or on top of one another.
+
+    0 where that is not so, or not known.
+    """
+    names = ("recall", "precision", "duplicates")
+    if all(name in x.judged for name in names):
+        recall, precision, copies = (x.judged[name] for name in names)
+        missing = 1 - recall.value / max(recall.floor, 1e-9)
+        alike = copies.value > max(0.1, 5 * copies.floor)
+        among = precision.value > 0.5 * precision.floor
+        return max(missing, 0.0) if among or alike else 0.0
+    recalls, covers = x.series("audit.recall"), x.series("audit.coverage")
+    count = max(_LASTING, len(covers) // 4)
+    if len(covers) < 2 * _LASTING or trend(covers).rises(0.1):
+        return 0.0  # a generator that is still finding the data covers little of it, too
+    among = x.late("audit.precision") > 0.5
+    if not among or covers[-count:].max() > 0.5 or recalls[-count:].max() > 0.7:
+        return 0.0
+    return 1 - float(np.median(recalls[-count:]))
+
+
+_LASTING = 5  # audits
+
+
+def closing(x: Examination) -> bool:
+    """Whether the samples are coming closer fast: a run that has only begun is far, too."""
+    excess = x.series(EXCESS)
+    part = max(1, len(excess) // 4)
+    return len(excess) > 1 and bool(
+        np.median(excess[-part:]) < 0.6 * np.median(excess[:part])
+        and excess[-1] < excess[:part].min()
+    )
+
+
+def young(x: Examination) -> bool:
+    """Whether it is too early to expect anything of the samples."""
+    return x.steps < 300 and len(x.series(EXCESS)) < 3
+
+
+def damaged(x: Examination) -> bool:
+    """Whether what is wrong with a run has harmed it, as far as that can be told."""
+    dead = x.networks is not None and x.networks.dead > _DEAD
+    return far(x) or dead or collapsed(x) > 0.25
+
+
+_DEAD = 0.4  # share of a generator's units
 
 
 @dataclass(frozen=True)
@@ -180,7 +258,9 @@ def _sigmoid(x: float) -> float:
 
 def _sure(value: float, threshold: float, *, low: float = 0.6, high: float = 0.97) -> float:
     """Confidence that grows with the factor by which a value exceeds its threshold."""
-    return low + (high - low) * (2 * _sigmoid(math.log(max(value, 1e-300) / threshold)) - 1)
+    return low + (high - low) * (
+        2 * _sigmoid(math.log(max(value, 1e-300) / max(threshold, 1e-300))) - 1
+    )
 
 
 def _set(x: Examination, name: str) -> Any:
@@ -218,6 +298,7 @@ def _diverged(x: Examination) -> _Told | None:
     "Losses or gradients grow without end.",
     "The critic's gradient norm doubled at least five times in the last third, along a straight "
     "line on a logarithmic scale.",
+    live="always",
 )
 def _diverging(x: Examination) -> _Told | None:
     if x.reason:
@@ -246,6 +327,7 @@ def _diverging(x: Examination) -> _Told | None:
     "constant-column",
     "A number of the samples never changes.",
     "Its standard deviation over the training data is 0; of pictures, whole regions are.",
+    live="data",
 )
 def _constant(x: Examination) -> _Told | None:
     if x.data is None or not x.data.constant:
@@ -270,6 +352,7 @@ def _constant(x: Examination) -> _Told | None:
     "duplicate-rows",
     "Many training samples are copies of others.",
     "Over 5% of the training data are equal to an earlier one.",
+    live="data",
 )
 def _duplicates(x: Examination) -> _Told | None:
     if x.data is None or x.data.duplicates < 0.05:
@@ -287,6 +370,7 @@ def _duplicates(x: Examination) -> _Told | None:
     "outliers",
     "A few samples lie very far from the rest.",
     "A number lies over 20 interquartile ranges from its median.",
+    live="data",
 )
 def _outliers(x: Examination) -> _Told | None:
     if x.data is None or x.data.reach < 20 or x.data.beyond > 0.05:
@@ -330,26 +414,42 @@ def _too_low(x: Examination) -> _Told | None:
 @rule(
     "learning-rate-too-high",
     "Every update throws the networks far.",
-    "One update moves a network by over 1% of its weights' norm, and the samples are far from "
-    "the data or no longer get closer.",
+    "One update moves a network by over 1% of its weights' norm, or an adaptive optimizer's rate "
+    "is over 6% of the weights' size at the start; and the samples are far from the data or cover "
+    "a part of it, or units are dead.",
+    live="stuck",
 )
 def _too_high(x: Examination) -> _Told | None:
     n = x.networks
-    if n is None:
+    critic, generator = (n.critic_step, n.generator_step) if n is not None else _strides(x)
+    # Weights that are held move in place, and what moves far and gets there is no disease.
+    share, first = max(critic, generator), n.first_step if n is not None else 0.0
+    if x.late("clip_share") > 0.3 or young(x) or closing(x):
+        share = 0.0
+    if not (share >= 0.01 or first >= _LONG) or not damaged(x):
         return None
-    share = max(n.critic_step, n.generator_step)
-    clipped = x.late("clip_share") > 0.3  # weights that are held move in place
-    if share < 0.01 or clipped or not far(x):
-        return None
-    who = "critic" if n.critic_step >= n.generator_step else "generator"
+    who = "critic" if critic >= generator else "generator"
+    said = [f"one update moves the {who}'s weights by {share:.1%} of their norm"]
+    if first >= _LONG:
+        said.append(f"the rate is {first:.0%} of the size of the weights at the start")
     return _found(
-        f"one update moves the {who}'s weights by {share:.1%} of their norm",
+        "; ".join(said if share >= 0.01 else said[1:]),
         "So long a step leaves the region in which its gradient means anything; a healthy one is "
-        "a few tenths of 1%.",
+        "a few tenths of 1%. Units that it kills stay dead, and samples that it throws together "
+        "stay together.",
         f"lower --lr (generator {_set(x, 'generator_lr')}, critic {_set(x, 'critic_lr')}) by a "
         "factor of ten; it then takes more steps",
-        _sure(share, 0.01, low=0.8),
+        max(_sure(share, 0.01, low=0.8), _sure(first, _LONG, low=0.8)),
     )
+
+
+_LONG = 0.06  # of a rate as a share of the weights' size: ten times what is usual
+
+
+def _strides(x: Examination) -> tuple[float, float]:
+    """How far an update moves critic and generator by the last audits, and by all of them."""
+    found = [x.late(f"audit.{role}_stride", 0.5) for role in ("critic", "generator")]
+    return tuple(value if math.isfinite(value) else 0.0 for value in found)  # type: ignore[return-value]
 
 
 @rule(
@@ -357,6 +457,7 @@ def _too_high(x: Examination) -> _Told | None:
     "What the optimizer remembers points against the gradient.",
     "beta1 is over 0.8 for a critic that is clipped or far from settled, or the cosine between its "
     "remembered step and a fresh gradient is negative.",
+    live="stuck",
 )
 def _momentum(x: Examination) -> _Told | None:
     n, beta1 = x.networks, _set(x, "beta1")
@@ -382,16 +483,21 @@ def _momentum(x: Examination) -> _Told | None:
     "batch-too-small",
     "A batch says too little of the distribution.",
     "At most 4 samples in a batch, or under 16 with gradients on two batches that disagree.",
+    live="stuck",
 )
 def _batch(x: Examination) -> _Told | None:
     size, n = _set(x, "batch_size"), x.networks
-    if not isinstance(size, int) or n is None:
+    if not isinstance(size, int) or size > 16:
         return None
-    if size > 4 and (size > 16 or n.batch_cosine > 0.1):
+    if size > 4 and (n is None or n.batch_cosine > 0.1):
         return None
+    alike = (
+        ""
+        if n is None
+        else (f"; the generator's gradients on two batches have a cosine of {n.batch_cosine:.2f}")
+    )
     return _found(
-        f"--batch-size is {size}; the generator's gradients on two batches have a cosine of "
-        f"{n.batch_cosine:.2f}",
+        f"--batch-size is {size}{alike}",
         "The critic compares the two distributions by a few points of each, and the generator "
         "follows the noise of that.",
         "--batch-size 64 or more; on small networks that costs almost nothing",
@@ -406,11 +512,13 @@ def _batch(x: Examination) -> _Told | None:
     "clip-bound-too-small",
     "The clipping box is so small that the critic is flat.",
     "Weights crowd at its ends, and the gradient that reaches the generator is below 1e-4.",
+    live="stuck",
 )
 def _clip_small(x: Examination) -> _Told | None:
     clip = x.constraint("weight-clipping")
     norm, share = x.late("generator_gradient_norm"), x.late("clip_share")
-    if clip is None or not norm < 1e-4 or not share > 0.3:
+    steep = x.late("audit.slope_median", 0.5) > 1
+    if clip is None or not norm < 1e-4 or not share > 0.3 or steep:
         return None
     return _found(
         f"{share:.0%} of the critic's weights are at the bounds of {clip.get('bound')}, and the "
@@ -431,12 +539,14 @@ def _larger(clip: Any) -> str:
 @rule(
     "clip-bound-too-large",
     "The clipping box is so large that it holds nothing.",
-    "Hardly a weight is at its ends and the critic's slopes are far above 1.",
+    "No weight is at its ends, or the critic's slopes are over 20 all the same.",
+    live="stuck",
 )
 def _clip_large(x: Examination) -> _Told | None:
     clip = x.constraint("weight-clipping")
     slope, share = x.late("audit.slope_median", 0.5), x.late("clip_share")
-    if clip is None or not share < 0.05 or not slope > 20:
+    idle = x.late("clip_share", 1.0) < 1e-3
+    if clip is None or not (idle or slope > 20):
         return None
     rising = trend(blocks(*x.curves["critic_gradient_norm"])[1]).rises(0.05)
     return _found(
@@ -446,7 +556,7 @@ def _clip_large(x: Examination) -> _Told | None:
         "Within so large a box the critic's scale rises as long as it trains, and the generator's "
         "steps with it.",
         f"--constraint weight-clipping:bound={_smaller(clip)}, or --recipe wgan-gp",
-        _sure(slope, 20, low=0.75),
+        _sure(slope, 20, low=0.75) if slope > 20 else 0.65,
     )
 
 
@@ -459,6 +569,7 @@ def _smaller(clip: Any) -> str:
     "constraint-not-enforced",
     "The penalty does not hold the critic's slopes at 1.",
     "The median slope between real and fake samples is over 4 under a penalty that asks for 1.",
+    live="stuck",
 )
 def _loose(x: Examination) -> _Told | None:
     penalty = x.constraint("gradient-penalty") or x.constraint("dragan")
@@ -481,12 +592,14 @@ def _loose(x: Examination) -> _Told | None:
     "A penalty on slopes flattens the critic.",
     "The median slope is under 0.05 with an R1 or R2 penalty, or that penalty is over 3 times the "
     "estimate; and the samples are far from the data.",
+    live="stuck",
 )
 def _tight(x: Examination) -> _Told | None:
     penalty = x.constraint("r1") or x.constraint("r2")
-    slope = x.late("audit.slope_median", 0.5)
-    cost, estimate = x.late("r1_penalty"), abs(x.late(x.estimate))
-    if penalty is None or not (slope < 0.05 or cost > 3 * estimate) or not far(x):
+    slope, cost = x.late("audit.slope_median", 0.5), x.late("r1_penalty")
+    values = np.abs(x.series(x.estimate))
+    estimate = float(np.median(values[-max(1, len(values) // 4) :])) if len(values) else math.nan
+    if penalty is None or young(x) or not (slope < 0.05 or cost > 3 * estimate) or not far(x):
         return None
     gamma = penalty.get("gamma")
     return _found(
@@ -502,13 +615,17 @@ def _tight(x: Examination) -> _Told | None:
 @rule(
     "penalty-dominates",
     "The critic minimises its penalty and little else.",
-    "The penalty is over 3 times the estimate in size, and the samples are far from the data.",
+    "The penalty is over 3 times the estimate in size though the critic's slopes are near what it "
+    "asks for, and the samples are far from the data.",
+    live="stuck",
 )
 def _dominates(x: Examination) -> _Told | None:
     if x.estimate is None or x.late("generator_gradient_norm") < 1e-4:  # nothing comes through
         return None
     for key in ("gradient_penalty", "dragan_penalty"):
         penalty, estimate = x.late(key), abs(x.late(x.estimate))
+        if x.late("audit.slope_median", 0.5) < 0.5:  # a flat critic costs the penalty's weight
+            continue
         if penalty > 3 * max(estimate, 1e-12) and far(x):
             return _found(
                 f"{key.replace('_', ' ')} is {_number(penalty)}, the estimate {_number(estimate)}",
@@ -523,11 +640,13 @@ def _dominates(x: Examination) -> _Told | None:
 @rule(
     "critic-saturated",
     "The discriminator has won, and the generator gets nothing from it.",
-    "The JS estimate is within 15% of log 2 at the end, and the samples are far from the data.",
+    "The JS estimate is within 15% of log 2 at the end, or has stayed above half of log 2 and does "
+    "not fall; and the samples are far from the data and come no closer.",
+    live="stuck",
 )
 def _saturated(x: Examination) -> _Told | None:
     value = x.late("js_estimate")
-    if not value > 0.85 * _LOG2 or not far(x):
+    if not far(x) or not (value > 0.85 * _LOG2 or _strong(x)):
         return None
     return _found(
         f"the JS estimate is {_number(value)} of at most log 2 = 0.693; the generator's gradient "
@@ -536,8 +655,20 @@ def _saturated(x: Examination) -> _Told | None:
         "and its slope there is 0.",
         "--recipe wgan-gp, whose critic keeps its slope; or fewer critic updates (--n-critic 1) "
         "and --recipe gan-ns",
-        _sure(value / _LOG2, 0.85, low=0.85),
+        _sure(value / _LOG2, 0.85, low=0.85) if value > 0.85 * _LOG2 else 0.75,
     )
+
+
+def _strong(x: Examination) -> bool:
+    """Whether a discriminator has kept the upper hand, and the samples where they are."""
+    if "js_estimate" not in x.curves:
+        return False
+    _, values = blocks(*x.curves["js_estimate"])
+    late = values[len(values) // 3 :]
+    if not np.median(late) > 0.5 * _LOG2 or trend(late).change < -0.1 * np.median(late):
+        return False
+    excess = x.series(EXCESS)
+    return len(excess) > 2 and float(excess[-1]) > 0.8 * float(excess[0])
 
 
 @rule(
@@ -545,18 +676,18 @@ def _saturated(x: Examination) -> _Told | None:
     "The critic does not keep up with the generator.",
     "On held-out data the estimate is below 0 in part of the records, or still rises by a third "
     "when the critic trains on alone; and the samples are far from the data.",
+    live="stuck",
 )
 def _under(x: Examination) -> _Told | None:
-    values = x.series(x.estimate) if x.estimate == "wasserstein_estimate" else np.empty(0)
+    if x.estimate != "wasserstein_estimate":  # of others the level means less
+        return None
+    values = x.series(x.estimate)
     negative = float((values[len(values) // 4 :] < 0).mean()) if len(values) else 0.0
-    gap = (
-        np.median(np.abs(x.series("audit.optimality_gap")))
-        if "audit.optimality_gap" in x.curves
-        else 0.0
-    )
-    estimate = x.series("audit.critic_estimate")
-    share = float(gap / max(float(np.median(np.abs(estimate))), 1e-12)) if len(estimate) else 0.0
-    if not far(x) or not (negative > 0.1 or share > 0.35):
+    gap, share = x.series("audit.optimality_gap"), 0.0
+    if len(gap) and (gap > 0).mean() >= 0.75:  # it rises, and does not only wander
+        held = float(np.median(np.abs(x.series("audit.critic_estimate"))))
+        share = float(np.median(gap)) / max(held, 1e-12)
+    if young(x) or not far(x) or not (negative > 0.1 or share > 0.35):
         return None
     said = []
     if negative > 0.1:
@@ -576,9 +707,10 @@ def _under(x: Examination) -> _Told | None:
     "critic-exploited",
     "The estimate falls and the samples do not get better.",
     "The estimate has a falling trend in the second half, the excess a rising one.",
+    live="stuck",
 )
 def _exploited(x: Examination) -> _Told | None:
-    excess, values = x.series(_EXCESS), x.series(x.estimate)
+    excess, values = x.series(EXCESS), x.series(x.estimate)
     if len(excess) < 10 or len(values) < 100:
         return None
     late = excess[len(excess) // 2 :]
@@ -602,30 +734,49 @@ def _exploited(x: Examination) -> _Told | None:
 @rule(
     "vanishing-gradient",
     "Gradients die on the way through a network.",
-    "The gradient of the first weights is under a thousandth of that of the last, or the "
-    "generator's is below 1e-4, with no clipping to blame, and the samples are far from the data.",
+    "The gradient of the first weights is under a thousandth of that of the last, or what reaches "
+    "the generator is below 1e-4 in the first ten steps or at the end, with no clipping to blame; "
+    "and the samples are far from the data.",
+    live="stuck",
 )
 def _vanishing(x: Examination) -> _Told | None:
-    if x.constraint("weight-clipping") is not None or x.networks is None or not far(x):
+    if x.constraint("weight-clipping") is not None or not far(x):
         return None
-    ratio = _depth_ratio(x.networks.critic)
-    norm = x.late("generator_gradient_norm")
-    if not (ratio < 1e-3 or norm < 1e-4) or x.late("js_estimate") > 0.85 * _LOG2:
+    ratio = 1.0 if x.networks is None else _depth_ratio(x.networks.critic)
+    norms = x.series("generator_gradient_norm")
+    norm, first = x.late("generator_gradient_norm"), math.inf
+    if len(norms) and x.curves["generator_gradient_norm"][0][0] == 1:
+        first = float(np.median(norms[:_BEGINNING]))
+    if not (ratio < 1e-3 or norm < 1e-4 or first < 1e-4) or x.late("js_estimate") > 0.85 * _LOG2:
         return None
+    said = []
+    if ratio < 1e-3:
+        said.append(
+            f"from the critic's last layer to its first the gradient falls to {_number(ratio)} of "
+            "what it was"
+        )
+    if first < 1e-4:
+        said.append(
+            f"in the first {_BEGINNING} steps a gradient of norm {_number(first)} reached the "
+            "generator"
+        )
     return _found(
-        f"from the critic's last layer to its first the gradient falls to {_number(ratio)} of what "
-        f"it was; the generator's has a norm of {_number(norm)}",
+        "; ".join([*said, f"at the end it has a norm of {_number(norm)}"]),
         "Each layer passes on less than it gets: saturating activations, or weights that are too "
         "small for their number.",
         "ReLU or leaky ReLU in place of tanh, He initialisation, fewer layers, or residual ones",
-        0.9 if ratio < 1e-3 and norm < 1e-2 else 0.7,
+        0.9 if first < 1e-4 or (ratio < 1e-3 and norm < 1e-2) else 0.7,
     )
+
+
+_BEGINNING = 10  # steps
 
 
 @rule(
     "exploding-gradient",
     "Gradients grow on the way through a network.",
     "The critic's gradient norm is over 1e4 at the end, with no clipping box to blame.",
+    live="always",
 )
 def _exploding(x: Examination) -> _Told | None:
     norm = x.late("critic_gradient_norm")
@@ -670,22 +821,29 @@ def _dead(x: Examination) -> _Told | None:
     "Samples cover a part of the data and miss the rest.",
     "Recall and coverage are far below their floor while the samples lie among the data or on top "
     "of one another.",
+    live="stuck",
 )
 def _collapse(x: Examination) -> _Told | None:
-    names = ("recall", "coverage", "precision", "duplicates")
-    if not all(name in x.judged for name in names):
+    missing = collapsed(x)
+    if missing < 0.25:
         return None
-    recall, coverage, precision, copies = (x.judged[name] for name in names)
-    missing = 1 - recall.value / max(recall.floor, 1e-9)
-    alike = copies.value > max(0.1, 5 * copies.floor)
-    if missing < 0.25 or not (precision.value > 0.5 * precision.floor or alike):
-        return None
-    modes = x.judged.get("modes")
-    said = f", {modes.value:g} of {modes.floor:g} modes" if modes else ""
+    if "recall" in x.judged:
+        recall, coverage, copies = (x.judged[k] for k in ("recall", "coverage", "duplicates"))
+        modes = x.judged.get("modes")
+        said = (
+            f"recall {recall.value:.2f} where data have {recall.floor:.2f}, coverage "
+            f"{coverage.value:.2f} where they have {coverage.floor:.2f}"
+            + (f", {modes.value:g} of {modes.floor:g} modes" if modes else "")
+            + f"; {copies.value:.0%} of the samples are nearly equal to another"
+        )
+    else:
+        said = (
+            f"by the last audits recall is {1 - missing:.2f} and coverage "
+            f"{x.late('audit.coverage'):.2f}, where data have nearly 1; "
+            f"{x.late('audit.precision'):.0%} of the samples lie among the data"
+        )
     return _found(
-        f"recall {recall.value:.2f} where data have {recall.floor:.2f}, coverage "
-        f"{coverage.value:.2f} where they have {coverage.floor:.2f}{said}; {copies.value:.0%} of "
-        "the samples are nearly equal to another",
+        said,
         "The critic judges one sample at a time, and a generator that puts all of its mass on a "
         "few places can please it.",
         "--recipe wgan-gp or wgan-lp; a lower --generator-lr; with a small critic more --n-critic",
@@ -784,7 +942,7 @@ def _oscillation(x: Examination) -> _Told | None:
     "note",
 )
 def _improving(x: Examination) -> _Told | None:
-    steps, excess = x.curves.get(_EXCESS, (np.empty(0), np.empty(0)))
+    steps, excess = x.curves.get(EXCESS, (np.empty(0), np.empty(0)))
     if len(excess) < 8:
         return None
     late = excess[len(excess) // 3 :]
@@ -814,7 +972,7 @@ def _improving(x: Examination) -> _Told | None:
     "note",
 )
 def _plateau(x: Examination) -> _Told | None:
-    _, excess = x.curves.get(_EXCESS, (np.empty(0), np.empty(0)))
+    _, excess = x.curves.get(EXCESS, (np.empty(0), np.empty(0)))
     if len(excess) < 12:
         return None
     found = trend(excess[len(excess) // 3 :])

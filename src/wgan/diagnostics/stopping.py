@@ -89,6 +89,9 @@ class Stopping:
         """Take in a record; `reason` is set if the run may stop after it."""
         if self.rule is not None and self.rule.holds(record):
             self.reason = f"{self.rule.name} is {record[self.rule.name]:.4g}, {self.rule}"
+        act, _, finding = str(record.get("heeded", "")).partition(": ")
+        if act == "stop":
+            self.reason = f"{finding}, at which --heed stops"
         excess = record.get(EXCESS)
         if self.patience is None or not isinstance(excess, float):
             return

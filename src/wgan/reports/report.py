@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from wgan.diagnostics.examination import Examination, curves
 from wgan.reports import page, sections, tables
+from wgan.reports.evidence import warned
 from wgan.reports.inputs import EXCESS, ReportInput, Runs, named, words
 from wgan.reports.plots import Plane
 from wgan.reports.style import write_whole
@@ -42,6 +44,7 @@ def write_report(path: Path, inputs: Sequence[ReportInput]) -> None:
         _samples(runs),
         sections.estimates(runs),
         sections.audits(runs),
+        _warnings(runs),
         tables.evaluation(runs),
         sections.plane(runs),
         sections.losses(runs),
@@ -82,6 +85,15 @@ def _head(runs: Runs, title: str) -> str:
         rows = [[key, *(column.get(key) for column in columns)] for key in names]
         parts.append(page.table(["", *runs], rows))
     return "<header>\n" + "\n".join(parts) + "\n</header>"
+
+
+def _warnings(runs: Runs) -> str:
+    """What the doctor said of one run on the way."""
+    item = next(iter(runs.values()))
+    found = item.run.card.get("warnings")
+    if len(runs) > 1 or not found:
+        return ""
+    return warned(found, Examination(item.steps, curves(item.records), item.estimate))
 
 
 def _data(data: Mapping[str, Any]) -> str:

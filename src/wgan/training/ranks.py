@@ -34,8 +34,8 @@ STEP_TIMEOUT = timedelta(minutes=10)
 WAITING_TIMEOUT = timedelta(hours=3)
 """For what rank 0 does while the others wait: audits, checkpoints, reading of data."""
 
-GO, STOP, FINISH = 0, 1, 2
-"""What a rank wants at a step's boundary; the largest counts."""
+GO, STOP, FINISH, TAKE = 0, 1, 2, 3
+"""What a rank wants at a step's boundary; the largest counts. TAKE: rank 0's changed state."""
 
 _waiting: Any = None
 _silent = False  # rank 0 says why the run ends
@@ -209,6 +209,7 @@ def equalise(state: TrainState) -> None:
     header: dict[str, Any] = decided(
         lambda: {
             "plain": state.plain(),
+            "n_critic": state.method.n_critic,
             "kinds": [[n, str(t.dtype)[6:], list(t.shape)] for n, t in own.items()],
         }
     )
@@ -221,6 +222,7 @@ def equalise(state: TrainState) -> None:
         tensors[name] = tensor
     if not leads:
         state.load(tensors, header["plain"])
+        state.set_n_critic(header["n_critic"])
 
 
 def add(values: Tensor) -> None:

@@ -157,6 +157,14 @@ class TrainState:
             for group in player.optimizer.param_groups:
                 group["lr"] = player.spec.lr
 
+    def set_n_critic(self, n_critic: int) -> None:
+        """Let the critic see so many batches a step from here on, and at most no fewer."""
+        most = self.method.n_critic_max
+        if most is not None:
+            most = max(most, n_critic)
+        if n_critic != self.method.n_critic:
+            self.method = replace(self.method, n_critic=n_critic, n_critic_max=most)
+
     def _scale_rates(self) -> None:
         method = self.method
         for player, own in (
