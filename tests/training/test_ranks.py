@@ -25,6 +25,9 @@ from wgan.build import build_state
 from wgan.config import resolve
 from wgan.data import open_source
 from wgan.data.base import Source
+from wgan.diagnostics import live
+from wgan.diagnostics.examination import Examination
+from wgan.diagnostics.rules import Finding, Rule
 from wgan.errors import UserError
 from wgan.objectives import Wasserstein
 from wgan.recipes import RECIPES
@@ -130,6 +133,36 @@ def every_case(place: Path) -> None:
     )
     (place / f"{ranks.rank()}.json").write_text(json.dumps(recorded))
     diverge(place / "diverged")
+    for name in HEEDED:
+        heed(place / name, name)
+
+
+HEEDED = ("critic-under-trained", "learning-rate-too-high")
+
+
+def heed(place: Path, name: str) -> None:
+    """A run with `heed` in which a rule of that name fires once, at full rates."""
+
+    def check(x: Examination) -> Finding | None:
+        return None if x.late("rollbacks") > 0 else Finding(name, "it is so", "because", "do so", 1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "RULES", [Rule(name, "", "", "ill", "always", check)])
+        patch.setattr(live, "_FIRST", 2)
+        patch.setattr(live, "_LEAST", 2)
+        run = wgan.train(
+            "gaussians8",
+            out=place,
+            steps=8,
+            checkpoint_every=2,
+            audit_every=0,
+            heed=True,
+            precision="fp64",
+            width=4,
+            batch_size=8,
+            n_critic=1,
+        )
+    assert run.step == 8
 
 
 def diverge(place: Path) -> None:
@@ -264,6 +297,18 @@ def test_one_rank_that_diverges_takes_all_of_them_back(two: Found) -> None:
     assert run.card["rollbacks"][0]["to"] == 4
     assert [r.get("rollbacks", 0) for r in run.records()] == [0, 0, 0, 0, 1, 1]
     assert run.card["processes"]["count"] == 2
+
+
+@pytest.mark.parametrize("name", HEEDED)
+def test_what_is_heeded_reaches_every_rank(name: str, two: Found, tmp_path: Path) -> None:
+    heed(tmp_path / "one", name)
+    alone, together = Run.open(tmp_path / "one"), Run.open(two.place / name)
+    (said,) = together.card["warnings"]
+    assert said["done"] == alone.card["warnings"][0]["done"]
+    assert said["done"]
+    tensors, theirs = alone.latest()[0].tensors, together.latest()[0].tensors
+    for key, tensor in tensors.items():
+        torch.testing.assert_close(theirs[key], tensor, rtol=1e-9, atol=1e-9)
 
 
 @dataclass(frozen=True)
