@@ -55,6 +55,7 @@ class Session:
         started: `time.monotonic` value when the command began.
         status: running, interrupted, failed or finished.
         audit: What judges it on the way; None where it has no audits.
+        departures: Where the configuration departs from the published one; of a new run.
         tell: Called with a line for the user, of what happens while the run goes on.
     """
 
@@ -68,6 +69,7 @@ class Session:
     started: float = field(default_factory=time.monotonic)
     status: str = "running"
     audit: Audit | None = None
+    departures: tuple[Departure, ...] = ()
     tell: Callable[[str], None] = field(default=lambda line: None, repr=False)
     _audit_seconds: float = 0.0
     _stopping: Stopping = field(default_factory=lambda: Stopping(None, None))
@@ -106,9 +108,9 @@ class Session:
         if audit is None and config.audit_every:
             audit = make_audit(config, training, heldout)
         if config.compile == "auto":
-            config = dataclasses.replace(
-                config, compile=worth_compiling(config, training, generator, critic)
-            )
+            choice, why = worth_compiling(config, training, generator, critic)
+            config = dataclasses.replace(config, compile=choice)
+            departures += (Departure("compile", "auto", choice, why),)
         state = build_state(config, training, generator, critic)
         stopping = make_stopping(config, audit, training, generator, critic)
         own = {
@@ -124,7 +126,12 @@ class Session:
             if audit is not None:
                 run.card["audit"] = {"every": config.audit_every, **audit.describe()}
                 run.write_card()
-            session = cls(run, config, state, training, heldout, audit=audit, _stopping=stopping)
+            session = cls(
+                *(run, config, state, training, heldout),
+                audit=audit,
+                departures=departures,
+                _stopping=stopping,
+            )
             session._begin()
             unless_it_works.pop_all()
         return session
@@ -161,6 +168,9 @@ class Session:
             state = build_state(config, training, generator, critic)
             if checkpoint is not None:
                 state.load(checkpoint.tensors, checkpoint.plain)
+            extended = run.card.get("status") == "finished"
+            if state.planned and (extended or state.step in _extended(run)):
+                state.bend, state.planned = (0, 0.0), 2 * state.step
             run.drop_after(state.step)
             said += run.cut_records(state.step)
             run.config = config.plain()
@@ -170,7 +180,7 @@ class Session:
                     "time": now(),
                     "versions": versions(),
                     "allowed": changed,
-                    "extended": run.card.get("status") == "finished",
+                    "extended": extended,
                 }
             )
             run.write_config()
@@ -224,6 +234,7 @@ class Session:
         at = state.step
         self.run.card["status"] = "running"  # what an earlier end left there holds no longer
         self.run.write_card()
+        began, first = time.monotonic(), state.step
         board = None
         try:
             board = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=state.step + 1)
@@ -239,6 +250,8 @@ class Session:
                     _to_board(board, record, step)
                 if step % config.sample_every == 0:
                     self.picture()
+                if step % config.checkpoint_every == 0:
+                    self._plan(began, first)
                 excess = record.get(EXCESS)
                 better = isinstance(excess, float) and excess < self._best
                 if better or step % config.checkpoint_every == 0:
@@ -262,6 +275,20 @@ class Session:
                 if board is not None:
                     board.close()
                 self.run.flush()
+
+    def _plan(self, began: float, first: int) -> None:
+        """Expect the end of a run that is bounded by seconds alone, from its pace since `first`.
+
+        Where a schedule moves. What is expected goes into the checkpoint of this step: a run that
+        is resumed from it has the same rates.
+        """
+        if self.config.hyper.schedule == "constant" or self.config.steps or not self.deadline:
+            return
+        now, state = time.monotonic(), self.state
+        if state.step > first:
+            pace = (now - began) / (state.step - first)
+            state.plan(state.step + round((self.deadline - self.reserve() - now) / pace))
+            self.run.card["planned"] = {"step": state.step, "steps": state.planned}
 
     def _note_compiling(self) -> None:
         """Write on the card, once, what was compiled and what was not and why."""
@@ -467,7 +494,7 @@ class Session:
         if self.audit is not None:
             self.audit.load(under(checkpoint.tensors, "audit"))
         self._stopping = Stopping(self._stopping.rule, self._stopping.patience)
-        extended = [r["step"] for r in self.run.card["resumptions"] if r.get("extended")]
+        extended = _extended(self.run)
         for record in self.run.records():
             self._stopping.see(record)
             if record["step"] in extended:
@@ -524,6 +551,11 @@ def report(runs: Sequence[Run], place: Path | None = None) -> Path:
         own.card["reported"] = own.card["step"]  # the last thing that a whole run comes to
         own.write_card()
     return place
+
+
+def _extended(run: Run) -> list[int]:
+    """The steps at which the run was over and then went on."""
+    return [r["step"] for r in run.card["resumptions"] if r.get("extended")]
 
 
 def _spread(size: int, count: int) -> Tensor:
