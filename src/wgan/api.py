@@ -328,7 +328,7 @@ def start(
     session = Session.create(path, config, departures, source, generator=generator, critic=critic)
     session.started = started
     session.deadline = None if config.seconds is None else started + config.seconds
-    return session, departures
+    return session, session.departures
 
 
 def reopen(
