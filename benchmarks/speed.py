@@ -18,6 +18,8 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -29,14 +31,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from wgan.auto import Departure
 from wgan.build import build_state
-from wgan.config import resolve
+from wgan.cli.progress import Progress
+from wgan.config import Config, resolve
 from wgan.data import Source, open_source
-from wgan.training import TrainState, train
+from wgan.session import Session
+from wgan.training import TrainState, synthesize, train
 
 Step = Callable[[], object]
 Images = torch.channels_last
@@ -59,6 +65,7 @@ class Work:
     settings: dict[str, Any]
     variants: tuple[str, ...]
     floor: dict[str, float]
+    network: str = "convolution"
 
 
 def pictures(side: int, channels: int) -> Source:
@@ -114,6 +121,7 @@ ROWS: dict[str, Work] = {
         {**_TOY, "width": 512},
         _SMALL,
         {"fp32": 1.3},
+        "matrix product",
     ),
     "mlp128": Work(
         "MLP 128, batch 256, GP, 5 critic updates",
@@ -121,6 +129,7 @@ ROWS: dict[str, Work] = {
         {**_TOY, "width": 128},
         _SMALL,
         {"fp32": 1.7},
+        "matrix product",
     ),
     "digits": Work(
         "MLP 256 on 8x8 digits, batch 64, GP, 3 critic updates",
@@ -128,6 +137,7 @@ ROWS: dict[str, Work] = {
         {**_GP, "network": "mlp", "width": 256, "n_critic": 3},
         _SMALL,
         {"fp32": 2.2},
+        "matrix product",
     ),
 }
 
@@ -286,9 +296,14 @@ def _best(calls: Sequence[tuple[float, Step]], seconds: float) -> float:
 # -- the rows ------------------------------------------------------------------------------------
 
 
-def build(work: Work, more: dict[str, Any]) -> tuple[TrainState, Source]:
+def resolved(work: Work, more: dict[str, Any]) -> tuple[Config, tuple[Departure, ...], Source]:
     source = work.data()
-    config, _ = resolve({**work.settings, **more, "steps": 10**6}, source, "benchmark")
+    config, departures = resolve({**work.settings, **more, "steps": 10**6}, source, "benchmark")
+    return config, departures, source
+
+
+def build(work: Work, more: dict[str, Any]) -> tuple[TrainState, Source]:
+    config, _, source = resolved(work, more)
     training, _ = source.split(config.holdout, config.split_seed)
     return build_state(config, training), training
 
@@ -313,7 +328,121 @@ def measure(work: Work, variants: Sequence[str], seconds: float) -> dict[str, An
         name: {"ms": 1000 * median(times), "ratio": ratio(took, name, "plain")}
         for name, times in took.items()
     }
-    return {"title": work.title, "gflop": flops / 1e9, "floor": work.floor, "variants": found}
+    return {
+        "title": work.title,
+        "gflop": flops / 1e9,
+        "floor": work.floor,
+        "network": work.network,
+        "variants": found,
+    }
+
+
+def run_steps(work: Work, folder: Path) -> Step:
+    """One step a call of a whole run: records, TensorBoard, progress, checkpoints and pictures."""
+    config, departures, source = resolved(work, {})
+    session = Session.create(folder / "run", config, departures, source)
+    assert isinstance(session, Session)  # there is one process
+    progress = Progress(config.objective.estimate, first=0, steps=config.steps, deadline=None)
+    records = session.records()
+
+    def step() -> None:
+        progress.show(next(records))
+
+    return step
+
+
+def measure_run(work: Work, seconds: float) -> dict[str, float]:
+    """A whole run's time against that of its own bare steps: all that was spent, not medians.
+
+    What a run does beside its steps falls on few of them.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        kinds = {"bare": steps_of(*build(work, {})), "run": run_steps(work, Path(folder))}
+        took = alternate(kinds, seconds)
+    return {name: 1000 * sum(times) / len(times) for name, times in took.items()}
+
+
+def measure_sampling(work: Work, seconds: float) -> dict[str, float]:
+    """Milliseconds for 1,024 samples: by the engine, and by the module with gradients off."""
+    state, _ = build(work, {})
+    plain = deepcopy(state.average).eval()
+    plain.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    latent = state.latents(_SAMPLES)
+
+    @torch.no_grad()
+    def eager() -> Tensor:
+        batch = work.settings.get("batch_size", 64)
+        return torch.cat([plain(z) for z in latent.chunk(_SAMPLES // batch)])
+
+    kinds: dict[str, Step] = {
+        "eager": eager,
+        "engine": lambda: synthesize(state.average, latent, None, state.like),
+    }
+    took = alternate(kinds, seconds)
+    return {name: 1000 * median(times) for name, times in took.items()} | {
+        "ratio": ratio(took, "engine", "eager")
+    }
+
+
+_SAMPLES = 1024
+_WHOLE_RUNS = ("dcgan32-gp", "digits")
+_SAMPLED = ("dcgan64", "dcgan32", "mlp512")
+
+
+# -- the page ------------------------------------------------------------------------------------
+
+_BEGIN = "<!-- table: written by `python -m benchmarks.speed --page docs/speed.md` -->"
+_END = "<!-- end of the table -->"
+
+
+def page(found: dict[str, Any]) -> str:
+    """The tables of a measurement in Markdown."""
+    lines = [
+        "| work | GFLOP a step | plain, GFLOP/s | of the ceiling "
+        + "".join(f"| {name} " for name in VARIANTS)
+        + "| floors |",
+        "|---" * (5 + len(VARIANTS)) + "|",
+    ]
+    for row in found["rows"].values():
+        seen = row["variants"]
+        speed = row["gflop"] / seen["plain"]["ms"] * 1000
+        best = min((v["ms"], name) for name, v in seen.items() if name != "plain")
+        kind = "bf16" if "bf16" in best[1] else "fp32"
+        share = row["gflop"] / best[0] * 1000 / found["ceilings"][f"{row['network']}, {kind}"]
+        ratios = [f"{seen[n]['ratio']:.2f}" if n in seen else "" for n in VARIANTS]
+        floors = ", ".join(f"{value} {name}" for name, value in row["floor"].items())
+        cells = [row["title"], f"{row['gflop']:.3g}", f"{speed:.0f}", f"{share:.0%} {best[1]}"]
+        lines.append("| " + " | ".join([*cells, *ratios, floors]) + " |")
+    lines += ["", "| beside the step | ratio | floor |", "|---|---|---|"]
+    for title, times in found["runs"].items():
+        value = times["run"] / times["bare"]
+        lines.append(
+            f"| a whole run's time by its bare steps', {title} | {value:.3f} | 1.03 at most |"
+        )
+    for title, times in found["sampling"].items():
+        each = f"{times['engine'] / _SAMPLES:.3g} ms an image"
+        lines.append(
+            f"| sampling against eager with gradients off, {title}: {each} "
+            f"| {times['ratio']:.2f} | 1.5 |"
+        )
+    ceilings = ", ".join(f"{name} {value:.0f}" for name, value in found["ceilings"].items())
+    lines += [
+        "",
+        f"{found['threads']} thread{'s' * (found['threads'] > 1)}, load {found['load']:.0f}, torch "
+        f"{torch.__version__}, processor time, medians of alternating rounds. Ceilings in GFLOP/s: "
+        f"{ceilings}. Of the ceiling: what the fastest variant reaches of that of its precision.",
+    ]
+    return "\n".join(lines)
+
+
+def write_page(path: Path, found: dict[str, Any]) -> None:
+    """Put the tables in their place on a page whose other text is written by hand."""
+    text = path.read_text()
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise SystemExit(f"{path} has no place for the table: {_BEGIN} ... {_END}")
+    path.write_text(f"{before}{begin}\n\n{page(found)}\n\n{end}{after}")
 
 
 def main() -> None:
@@ -323,12 +452,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-compiled", action="store_false", dest="compiled")
     parser.add_argument("--json", type=Path, help="write what was found there")
+    parser.add_argument("--page", type=Path, help="write the tables into this page")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     names = arguments.rows.split(",")
     if unknown := [name for name in names if name not in ROWS]:
         parser.error(f"no row {unknown[0]!r}; there are {', '.join(ROWS)}")
-    found: dict[str, Any] = {"threads": arguments.threads, "ceilings": ceilings(), "rows": {}}
+    found: dict[str, Any] = {"threads": arguments.threads, "ceilings": ceilings()}
+    found |= {"rows": {}, "runs": {}, "sampling": {}}
     for name, value in found["ceilings"].items():
         print(f"{name:<24} {value:7.0f} GFLOP/s", flush=True)
     for name in names:
@@ -341,8 +472,19 @@ def main() -> None:
             print(
                 f"  {variant:<16} {seen['ms']:9.2f} ms  {seen['ratio']:5.2f}  {speed:6.0f} GFLOP/s"
             )
-        if arguments.json:
-            arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    for name in [name for name in names if name in _WHOLE_RUNS]:
+        times = found["runs"][ROWS[name].title] = measure_run(ROWS[name], arguments.seconds)
+        print(f"a whole run by its bare steps, {name}: {times['run'] / times['bare']:.3f}")
+    for name in [name for name in names if name in _SAMPLED]:
+        times = found["sampling"][ROWS[name].title] = measure_sampling(
+            ROWS[name], arguments.seconds / 2
+        )
+        print(f"sampling against eager, {name}: {times['ratio']:.2f}")
+    found["load"] = os.getloadavg()[1]
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    if arguments.page:
+        write_page(arguments.page, found)
 
 
 if __name__ == "__main__":

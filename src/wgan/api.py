@@ -354,7 +354,7 @@ def start(
     path = Path(ranks.decided(lambda: str(out or next_path(Path("runs"), title))))
     session = Session.create(path, config, departures, source, generator=generator, critic=critic)
     _bound(session, started)
-    return session, departures
+    return session, session.departures
 
 
 def _everywhere(open_data: Callable[[], Source]) -> Source:

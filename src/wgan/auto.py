@@ -30,6 +30,7 @@ from wgan.objectives import (
 )
 from wgan.recipes import NETWORK_DEFAULTS, Recipe, Settings, fits
 
+_SMALL_SIDE = 32  # pixels, up to which pictures count as small
 _SMALL = 8  # numbers a sample, below which data counts as low-dimensional
 
 
@@ -102,16 +103,12 @@ def auto(recipe: Recipe, facts: Facts) -> list[Departure]:
     elif mlp and facts.device == "cpu":
         wanted["width"] = (256, "half the width is three times as fast on a CPU")
     elif facts.device == "cpu":
-        wanted["width"] = (32, "a quarter of the arithmetic on a machine without a GPU")
-        if start.optimizer == "adam" and start.n_critic > 2:
-            wanted["n_critic"] = (2, "on a CPU generator updates are what is short")
-            for player in ("generator_lr", "critic_lr"):
-                wanted[player] = (5e-4, "in the same time twice as near, on MNIST")
+        wanted |= _on_pictures(recipe, start, facts)
     if start.critic_norm == "layer" or (start.critic_norm == "batch" and recipe.constraints):
         wanted["critic_norm"] = ("none", "so that the critic's slope can be certified")
     if start.average == 0:
         wanted["average"] = (0.999, "the averaged generator's samples are better")
-    if start.schedule != "constant":
+    if start.schedule != "constant" and mlp:
         wanted["schedule"] = ("constant", "rates that have fallen leave `wgan resume` little to do")
     if mlp:
         for player in ("generator_lr", "critic_lr"):
@@ -134,6 +131,24 @@ def auto(recipe: Recipe, facts: Facts) -> list[Departure]:
         for name, (value, reason) in wanted.items()
     ]
     return [d for d in departures if d.value != d.published]
+
+
+def _on_pictures(recipe: Recipe, start: Settings, facts: Facts) -> dict[str, tuple[Any, str]]:
+    """What convolutional networks want without a GPU; measured by `benchmarks/quality.py`."""
+    wanted: dict[str, tuple[Any, str]] = {
+        "width": (32, "a quarter of the arithmetic on a machine without a GPU")
+    }
+    if start.schedule == "constant":
+        wanted["schedule"] = ("linear", "rates that fall to nothing end much nearer to the data")
+    if start.optimizer != "adam" or start.n_critic < 3:
+        return wanted
+    penalised = any(isinstance(c, GradientPenalty) for c in recipe.constraints)
+    small = max(facts.shape[1:]) <= _SMALL_SIDE
+    rate, n_critic = (4e-3, 1) if penalised and small else (5e-4, 2)
+    wanted["n_critic"] = (n_critic, "on a CPU generator updates are what is short")
+    for player in ("generator_lr", "critic_lr"):
+        wanted[player] = (rate, "weights begin small and time is short")
+    return wanted
 
 
 def _on_few_numbers(recipe: Recipe, start: Settings) -> dict[str, tuple[Any, str]]:

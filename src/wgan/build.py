@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
+import sys
+from functools import cache
 from typing import Any
 
 import torch
@@ -41,6 +45,7 @@ def build_state(
             config.seed * 2 + 2,
             hyper.features,
         )
+    _keep_freed_memory()
     torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
     torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
     return TrainState.create(
@@ -50,6 +55,22 @@ def build_state(
         source,
         ranks.world(),
     )
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Have the C library keep the memory that tensors free for the next ones, up to 256 MiB.
+
+    By default glibc gives blocks of 128 KiB and more back to the system at once, and each is made
+    of fresh zeroed pages when it is next wanted: a tenth to a third of a small network's step.
+    """
+    if sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for option, value in ((_MMAP_THRESHOLD, 1 << 25), (_TRIM_THRESHOLD, 1 << 28)):
+            libc.mallopt(option, value)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h; the largest value of the latter is 32 MiB
 
 
 def _placed(network: nn.Module, config: Config) -> nn.Module:

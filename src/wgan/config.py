@@ -46,6 +46,7 @@ _OPTIMIZER_FIELDS: dict[str, dict[str, float | None]] = {
     "rmsprop": {"alpha": 0.99},
     "sgd": {"beta1": 0.0},
 }
+_SMALL_SIDE = 32  # pixels: steps on smaller pictures are short, and 100 of them no time
 _FIXED_DEPTH = {"autoencoder", "autoencoder-l2"} | {
     name for name, defaults in NETWORK_DEFAULTS.items() if defaults["depth"] is None
 }
@@ -356,11 +357,18 @@ def resolve(
         steps = settings.steps
     elif steps is None:
         departures = tuple(d for d in departures if d.field != "steps")
-    every = 500 if network == "mlp" else 100
     heed = given.get("heed", False)
     if not isinstance(heed, bool):
         raise UserError(f"`heed` must be true or false, got {heed!r}")
     on_divergence = str(given.get("on_divergence", "rollback" if heed else "stop"))
+    every = 500 if network == "mlp" or max(source.shape[1:], default=0) <= _SMALL_SIDE else 100
+    precision, why = find_precision(
+        str(given.get("precision", "auto" if mode == "auto" else "fp32")),
+        device,
+        {str(hyper.generator_network), str(hyper.critic_network)},
+    )
+    if why:
+        departures += (Departure("precision", "fp32", precision, why),)
     if on_divergence not in ("stop", "rollback"):
         raise UnknownNameError("on_divergence", on_divergence, ("stop", "rollback"))
     if "max_rollbacks" in given and "on_divergence" not in given and not heed:
@@ -388,11 +396,7 @@ def resolve(
         on_divergence=on_divergence,
         max_rollbacks=_integer("max_rollbacks", given.get("max_rollbacks", 3), 0),
         heed=heed,
-        precision=find_precision(
-            str(given.get("precision", "fp32")),
-            device,
-            {str(hyper.generator_network), str(hyper.critic_network)},
-        ),
+        precision=precision,
         compile=_one_of("compile", given.get("compile", "off"), ("auto", "on", "off")),
         accumulate=_integer("accumulate", given.get("accumulate", 1), 1),
         plugins=used(
@@ -440,8 +444,10 @@ def find_device(name: str) -> str:
     return name
 
 
-def find_precision(name: str, device: str, networks: set[str]) -> str:
-    """The precision called `name`; auto is bf16 for convolutions where the machine is fast at it.
+def find_precision(name: str, device: str, networks: set[str]) -> tuple[str, str]:
+    """The precision called `name`, and why, where it was `auto` and there was something to choose.
+
+    `auto` is bf16 for convolutions where the machine is fast at it.
 
     Raises:
         UserError: The device does not have it.
@@ -449,16 +455,20 @@ def find_precision(name: str, device: str, networks: set[str]) -> str:
     import torch
 
     if name == "auto":
+        if not networks & {"dcgan", "dcgan-constant"}:
+            return "fp32", ""
         if device == "cuda":
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
             fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return "bf16" if fast and networks & {"dcgan", "dcgan-constant"} else "fp32"
+        if not fast:
+            return "fp32", ""
+        return "bf16", "this machine's convolutions are faster so, and samples as good"
     if name not in PRECISIONS:
         raise UnknownNameError("precision", name, ("auto", *PRECISIONS))
     if name == "tf32" and device != "cuda":
         raise UserError("precision `tf32` is a GPU's; on this device use fp32 or bf16")
-    return name
+    return name, ""
 
 
 def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:

@@ -24,6 +24,7 @@ from wgan.errors import NonFiniteError, UserError
 from wgan.training import TrainState, ranks, train
 from wgan.training.compiled import COMPILING_SECONDS, has_compiler
 
+_COMPILING_SHARE = 0.05  # of the time, at most
 _AUDIT_SHARE = 0.05  # of the time, at most
 _ROUND = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)  # with a power of ten, for numbers of steps
 _AUDIT_LEAST = 0.2  # seconds that any audit takes
@@ -99,28 +100,34 @@ def worth_compiling(
     training: Source,
     generator: nn.Module | None = None,
     critic: nn.Module | None = None,
-) -> str:
-    """`on` where compiling the losses takes 5% of the run's expected time at most, else `off`.
+) -> tuple[str, str]:
+    """`on` where compiling the losses takes 5% of the run's expected time at most, else `off`; why.
 
     Steps of a state of its own are timed. Networks whose gradients are written out by hand (see
     :mod:`wgan.training.chain`) are not compiled: it would not make them faster.
     """
-    longest = COMPILING_SECONDS / 0.05
+    longest = COMPILING_SECONDS / _COMPILING_SHARE
+    short = f"compiling would take more than {_COMPILING_SHARE:.0%} of the run's time"
     if config.seconds is not None and config.seconds < longest:
-        return "off"
+        return "off", short
     if config.device == "cpu" and not has_compiler():
-        return "off"
+        return "off", "there is no C++ compiler"
     state = build_state(config, training, deepcopy(generator), deepcopy(critic))
-    if state.critic is None or state.critic.chain is not None:
-        return "off"
+    if state.critic is None:
+        return "off", "without a critic there is little to compile"
+    if state.critic.chain is not None:
+        return "off", "the critic's gradients are written out by hand"
     state.method = dataclasses.replace(state.method, warmup=False)
     try:
         records = list(train(state, training, until=3))
-    except NonFiniteError:
-        return "off"  # the run itself will say so
+    except NonFiniteError as error:  # the run itself will say so
+        return "off", f"`{error.term}` is not finite"
     step = ranks.decided(lambda: min(float(str(record["step_seconds"])) for record in records))
     length = math.inf if config.steps is None else config.steps * step
-    return "on" if min(length, config.seconds or math.inf) >= longest else "off"
+    length = min(length, config.seconds or math.inf)
+    if length < longest:
+        return "off", short
+    return "on", f"it takes about {COMPILING_SECONDS:.0f} s of some {length:.0f}"
 
 
 def make_audit(config: Config, training: Source, heldout: Source) -> Audit | None:

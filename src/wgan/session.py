@@ -59,6 +59,7 @@ class Session:
         audit: What judges it on the way; None where it has no audits.
         watch: The doctor's rules, which look at the records as they come.
         said_now: What they said of the newest record.
+        departures: Where the configuration departs from the published one; of a new run.
         tell: Called with a line for the user, of what happens while the run goes on.
     """
 
@@ -72,6 +73,7 @@ class Session:
     started: float = field(default_factory=time.monotonic)
     status: str = "running"
     audit: Audit | None = None
+    departures: tuple[Departure, ...] = ()
     tell: Callable[[str], None] = field(default=lambda line: None, repr=False)
     watch: Watch = field(init=False, repr=False)
     said_now: Said = field(default_factory=Said, repr=False)
@@ -115,11 +117,11 @@ class Session:
         if audit is None and config.audit_every:
             audit = make_audit(config, training, heldout)
         if config.compile == "auto":
-            config = dataclasses.replace(
-                config, compile=worth_compiling(config, training, generator, critic)
-            )
+            choice, why = worth_compiling(config, training, generator, critic)
+            config = dataclasses.replace(config, compile=choice)
+            departures += (Departure("compile", "auto", choice, why),)
         if ranks.rank():
-            return Follower.of(path, config, training, heldout, generator, critic)
+            return Follower.of(path, config, training, heldout, generator, critic, departures)
         state = build_state(config, training, generator, critic)
         ranks.equalise(state)
         require_agreement(state, training)
@@ -137,7 +139,12 @@ class Session:
             if audit is not None:
                 run.card["audit"] = {"every": config.audit_every, **audit.describe()}
                 run.write_card()
-            session = cls(run, config, state, training, heldout, audit=audit, _stopping=stopping)
+            session = cls(
+                *(run, config, state, training, heldout),
+                audit=audit,
+                departures=departures,
+                _stopping=stopping,
+            )
             session._begin()
             unless_it_works.pop_all()
         return session
@@ -178,6 +185,9 @@ class Session:
             state = build_state(config, training, generator, critic)
             if checkpoint is not None:
                 state.load(checkpoint.tensors, checkpoint.plain)
+            extended = run.card.get("status") == "finished"
+            if state.planned and (extended or state.step in _extended(run)):
+                state.bend, state.planned = (0, 0.0), 2 * state.step
             ranks.equalise(state)
             require_agreement(state, training)
             run.drop_after(state.step)
@@ -190,7 +200,7 @@ class Session:
                     "versions": versions(),
                     "processes": ranks.describe(),
                     "allowed": changed,
-                    "extended": run.card.get("status") == "finished",
+                    "extended": extended,
                 }
             )
             run.write_config()
@@ -246,6 +256,7 @@ class Session:
         at = state.step
         self.run.card["status"] = "running"  # what an earlier end left there holds no longer
         self.run.write_card()
+        began, first = time.monotonic(), state.step
         board = None
         try:
             board = SummaryWriter(str(self.run.path / "tensorboard"), purge_step=state.step + 1)
@@ -261,6 +272,8 @@ class Session:
                     _to_board(board, record, step)
                 if step % config.sample_every == 0:
                     self.picture()
+                if step % config.checkpoint_every == 0:
+                    self._plan(began, first)
                 excess = record.get(EXCESS)
                 better = isinstance(excess, float) and excess < self._best
                 if better or step % config.checkpoint_every == 0:
@@ -281,6 +294,21 @@ class Session:
                 if board is not None:
                     board.close()
                 self.run.flush()
+
+    def _plan(self, began: float, first: int) -> None:
+        """Expect the end of a run that is bounded by seconds alone, from its pace since `first`.
+
+        Where a schedule moves. What is expected goes into the checkpoint of this step: a run that
+        is resumed from it has the same rates.
+        """
+        if self.config.hyper.schedule == "constant" or self.config.steps or not self.deadline:
+            return
+        now, state = time.monotonic(), self.state
+        if state.step > first:
+            pace = (now - began) / (state.step - first)
+            state.plan(state.step + round((self.deadline - self.reserve() - now) / pace))
+            self.run.card["planned"] = {"step": state.step, "steps": state.planned}
+            self._hand_on()
 
     def _note_compiling(self) -> None:
         """Write on the card, once, what was compiled and what was not and why."""
@@ -354,9 +382,13 @@ class Session:
         elif said.act is not None:
             self.tell(f"step {step:,}: {said.on}; --heed: {said.done()}")
         if said.act in ("roll back", "n_critic"):
-            ranks.agree(ranks.TAKE)
-            ranks.equalise(self.state)
+            self._hand_on()
         return said.act == "roll back"
+
+    def _hand_on(self) -> None:
+        """Give the other processes the state as it is now, between two steps."""
+        ranks.agree(ranks.TAKE)
+        ranks.equalise(self.state)
 
     def _may_roll_back(self, error: NonFiniteError) -> None:
         """Raise the error unless the run may go back, and once more."""
@@ -539,7 +571,7 @@ class Session:
         records = self.run.records()
         self.recall(records)
         self._forget_after(checkpoint.step)
-        extended = [r["step"] for r in self.run.card["resumptions"] if r.get("extended")]
+        extended = _extended(self.run)
         for record in records:
             self._stopping.see(record)
             if record["step"] in extended:
@@ -592,6 +624,7 @@ class Follower:
         config: What the run is.
         state: Where it stands.
         source: What it trains on.
+        departures: Where the configuration departs from the published one; of a new run.
         status: interrupted or finished, once it is over.
     """
 
@@ -599,6 +632,7 @@ class Follower:
     config: Config
     state: TrainState
     source: Source
+    departures: tuple[Departure, ...] = ()
     status: str = "interrupted"
 
     @classmethod
@@ -610,6 +644,7 @@ class Follower:
         heldout: Source,
         generator: nn.Module | None = None,
         critic: nn.Module | None = None,
+        departures: tuple[Departure, ...] = (),
     ) -> Follower:
         """A follower in the state that the first process has."""
         state = build_state(config, training, generator, critic)
@@ -618,7 +653,7 @@ class Follower:
         if config.stop_when is not None or config.patience is not None:
             audit = make_audit(config, training, heldout)
             make_stopping(config, audit, training, generator, critic)  # for its share of a step
-        return cls(path, config, state, training)
+        return cls(path, config, state, training, departures)
 
     def follow(self, stop: Callable[[], bool] = lambda: False) -> None:
         """Train until the first process says that the run is over.
@@ -694,6 +729,11 @@ def report(runs: Sequence[Run], place: Path | None = None) -> Path:
         own.card["reported"] = own.card["step"]  # the last thing that a whole run comes to
         own.write_card()
     return place
+
+
+def _extended(run: Run) -> list[int]:
+    """The steps at which the run was over and then went on."""
+    return [r["step"] for r in run.card["resumptions"] if r.get("extended")]
 
 
 def _spread(size: int, count: int) -> Tensor:

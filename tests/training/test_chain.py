@@ -126,3 +126,26 @@ def test_what_is_no_chain() -> None:
     assert chain.free
     with critic.register_forward_hook(lambda *seen: None):
         assert not chain.free
+
+
+@pytest.mark.parametrize("case", ["mlp", "dcgan", "dcgan, features and condition"])
+def test_a_chain_in_half_precision_is_close(case: str) -> None:
+    critic, shapes = made(case)
+    critic.float()
+    torch.manual_seed(1)
+    values, points = (torch.randn(n, *shapes.shape) for n in (6, 3))
+    condition = torch.randn(3, shapes.condition) if shapes.condition else None
+    chain = Chain.of(critic)
+    assert chain is not None
+    found, all_gradients = [], []
+    for half in (False, True):
+        scores, slope = chain.judge(values, points, condition, half=half)
+        assert scores.score.dtype == slope.dtype == torch.float32
+        found.append((scores.score, slope))
+        loss = scores.score.sum() + slope.flatten(1).norm(dim=1).sum()
+        all_gradients.append(gradients(loss, critic))
+    for exact, rough in (*zip(*found, strict=True), *zip(*all_gradients, strict=True)):
+        assert rough.dtype == torch.float32
+        error = (rough - exact).norm() / exact.norm().clamp_min(1e-6)
+        assert error < 0.1  # units near 0 change their sign
+    assert not torch.equal(found[0][0], found[1][0])

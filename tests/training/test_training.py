@@ -178,6 +178,29 @@ def test_the_schedule_reaches_the_optimizer(source: Source) -> None:
     assert [betas[1] for _, betas in seen] == pytest.approx([0.9, 0.92, 0.94, 0.96])
 
 
+def test_a_plan_bends_the_schedule_and_survives_a_checkpoint(source: Source) -> None:
+    spec = replace(ADAM, schedule="linear")
+    method = replace(METHOD, generator_optimizer=spec, critic_optimizer=spec, steps=None)
+    state, again = (make_state(method, source) for _ in range(2))
+    (group,) = state.generator.optimizer.param_groups
+    rates = []
+
+    def go_on(steps: int) -> None:
+        for _ in train(state, source, until=state.step + steps):
+            rates.append(group["lr"] / ADAM.lr)
+
+    go_on(2)  # nobody knows yet how long the run will be
+    state.plan(6)
+    go_on(2)
+    state.plan(8)  # it was faster than expected: half of the way is left, for 4 steps
+    again.load({k: v.clone() for k, v in state.tensors().items()}, state.plain())
+    go_on(5)
+    assert rates == pytest.approx([1, 1, 1, 0.75, 0.5, 0.375, 0.25, 0.125, 0])
+    for _ in train(again, source, until=9):
+        pass
+    assert all(torch.equal(t, again.tensors()[name]) for name, t in state.tensors().items())
+
+
 def test_the_schedule_reaches_the_penalties(source: Source) -> None:
     spec = replace(ADAM, schedule="linear", final_lr_share=1.0)
     method = replace(METHOD, critic_optimizer=spec, final_penalty_share=0.5, steps=4)

@@ -91,7 +91,7 @@ class MethodFlags:
     clip_norm: float | None = None
     """Largest norm of a gradient."""
     precision: str | None = None
-    """Of the networks' passes: fp64, fp32, tf32 or bf16; auto: bf16 for convolutions [fp32]."""
+    """Of the networks' passes: fp64, fp32, tf32, bf16, or auto: bf16 for convolutions [auto]."""
     compile: str | None = None
     """Compile the losses: on, off or auto: where a long run may gain by it [off]."""
     accumulate: int | None = None

@@ -16,7 +16,7 @@ from wgan.types import Draw
 class GradientPenalty(SlopePenalty):
     """``weight E (|grad D(h)|_* - target)^2``, ``h = e x + (1 - e) y``, ``e ~ U[0, 1]`` per sample.
 
-    Computed in float32 whatever the precision of the critic. The record's ``slope`` is the mean of
+    Norms and prices are float32 whatever the critic is. The record's ``slope`` is the mean of
     ``|grad D(h)|_*``, in score units per unit of data.
 
     Args:

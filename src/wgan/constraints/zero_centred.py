@@ -15,7 +15,7 @@ from wgan.types import Draw
 class R1(SlopePenalty):
     """``gamma / 2 E |grad D(x)|_*^2`` at real samples.
 
-    Computed in float32 whatever the precision of the critic. The record's ``r1_slope`` is the mean
+    Norms and prices are float32 whatever the critic is. The record's ``r1_slope`` is the mean
     of ``|grad D(x)|_*``.
 
     Args:

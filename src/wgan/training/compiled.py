@@ -65,10 +65,12 @@ class Compiled:
         if player in self._functions:
             found: Result = self._functions[player](*arguments)
             return found
+        from torch._dynamo.exc import TorchDynamoException  # slow to import
+
         compiled = torch.compile(function, backend=self.backend, fullgraph=True, dynamic=False)
         try:
             found = compiled(*arguments)
-        except Exception as error:  # whatever torch's tracer or a C++ compiler may raise
+        except TorchDynamoException as error:  # of the tracer, or of what a backend's compiler says
             self.refused[player] = _reason(error)
             return function(*arguments)
         self._functions[player] = compiled

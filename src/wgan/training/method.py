@@ -50,7 +50,7 @@ class Method:
         average: Decay of the generator's running average per step; 0 for none. Early on the decay
             is at most ``(1 + step) / (10 + step)``, so that the start is forgotten.
         clip_norm: Largest norm of a player's gradient, or None.
-        steps: Length of the run, for schedules; None where it is not known.
+        steps: Length of the run, for schedules; None: as long as `TrainState.plan` says.
         seed: Seed of the order of the data and of every draw.
     """
 
@@ -120,9 +120,9 @@ class Method:
                 f"1, got {self.critic_passes}"
             )
 
-    def penalty_share(self, step: int) -> float:
-        """What is left of the penalties' weights at a step (from 1)."""
-        left = self.critic_optimizer.left(step, self.steps)
+    def penalty_share(self, progress: float) -> float:
+        """What is left of the penalties' weights when this share of the run is over."""
+        left = self.critic_optimizer.left(progress)
         return self.final_penalty_share + (1 - self.final_penalty_share) * left
 
     def critic_batches(self, step: int) -> int:

@@ -94,19 +94,16 @@ class OptimizerSpec:
             return torch.optim.RMSprop(parameters, self.lr, self.alpha, foreach=True)
         return torch.optim.SGD(parameters, self.lr, self.beta1, fused=True)
 
-    def at(self, step: int, steps: int | None) -> dict[str, Any]:
-        """What the schedule sets at a step (from 1) of a run of `steps` steps.
+    def at(self, progress: float) -> dict[str, Any]:
+        """What the schedule sets when a share `progress` of the run is over.
 
         ``lr`` goes from `lr` to ``final_lr_share lr`` and ``betas`` from `beta2` to `final_beta2`,
-        in proportion to ``1 - t`` (linear) or ``(1 + cos(pi t)) / 2`` (cosine),
-        ``t = (step - 1) / steps``. A function of the step alone: there is no scheduler to save.
-
-        Raises:
-            UserError: The schedule moves and `steps` is not known.
+        in proportion to ``1 - t`` (linear) or ``(1 + cos(pi t)) / 2`` (cosine), t = `progress` in
+        [0, 1]. There is no scheduler to save.
         """
         if self.schedule == "constant":
             return {}
-        left = self.left(step, steps)
+        left = self.left(progress)
         found: dict[str, Any] = {
             "lr": self.lr * (self.final_lr_share + (1 - self.final_lr_share) * left)
         }
@@ -114,11 +111,8 @@ class OptimizerSpec:
             found["betas"] = (self.beta1, self.final_beta2 + (self.beta2 - self.final_beta2) * left)
         return found
 
-    def left(self, step: int, steps: int | None) -> float:
-        """How much of the way the schedule has still to go at a step, from 1 down to 0."""
+    def left(self, progress: float) -> float:
+        """How much of the way the schedule has still to go, from 1 down to 0."""
         if self.schedule == "constant":
             return 1.0
-        if steps is None:
-            raise UserError(f"schedule {self.schedule!r} needs the number of steps: give --steps")
-        t = min((step - 1) / steps, 1.0)
-        return 1 - t if self.schedule == "linear" else (1 + math.cos(math.pi * t)) / 2
+        return 1 - progress if self.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2

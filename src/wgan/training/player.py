@@ -46,9 +46,9 @@ class Player:
         slow = [p.detach().clone() for p in moved] if lookahead else None
         return cls(module, spec.build(moved), spec, slow)
 
-    def move(self, step: int, steps: int | None) -> None:
-        """One update by the gradients that are set, as the schedule has it at this step."""
-        scheduled = self.spec.at(step, steps)
+    def move(self, progress: float) -> None:
+        """One update by the gradients that are set, as the schedule has it at this point."""
+        scheduled = self.spec.at(progress)
         for group in self.optimizer.param_groups:
             group.update(scheduled)
         self.optimizer.step()

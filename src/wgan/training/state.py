@@ -39,6 +39,8 @@ class TrainState:
         drawn: Real samples drawn.
         rollbacks: How often the run has diverged and gone back.
         rollback_step: The step that it last went back to, or None.
+        planned: The step at which a run without a given length is expected to end, or None.
+        bend: The step at which that was last expected anew, and the schedules' progress there.
         compiled: What compiles the losses, or None.
     """
 
@@ -53,6 +55,8 @@ class TrainState:
     drawn: int = 0
     rollbacks: int = 0
     rollback_step: int | None = None
+    planned: int | None = None
+    bend: tuple[int, float] = (0, 0.0)
     compiled: Compiled | None = None
 
     @classmethod
@@ -136,6 +140,26 @@ class TrainState:
             self.project()
 
     @property
+    def progress(self) -> float:
+        """The share of the run that is over before the next step, in [0, 1], for schedules.
+
+        ``t = t_b + (1 - t_b) (step - b) / (length - b)``, of which b is 0 where the length was
+        given, and else the step of the last :meth:`plan`. 0 as long as there is no plan.
+        """
+        length = self.method.steps or self.planned
+        if length is None:
+            return 0.0
+        since, share = (0, 0.0) if self.method.steps else self.bend
+        return min(1.0, share + (1 - share) * (self.step - since) / max(1, length - since))
+
+    def plan(self, length: int) -> None:
+        """Expect the run to end at a step: what the schedules have yet to go is spread till then.
+
+        It is a part of the state, so that whoever continues from a checkpoint has the same plan.
+        """
+        self.bend, self.planned = (self.step, self.progress), max(length, self.step + 1)
+
+    @property
     def lr_scale(self) -> float:
         """What is left of both players' learning rates: half for each rollback."""
         return 0.5**self.rollbacks
@@ -209,6 +233,8 @@ class TrainState:
             "drawn": self.drawn,
             "rollbacks": self.rollbacks,
             "rollback_step": self.rollback_step,
+            "planned": self.planned,
+            "bend": list(self.bend),
             "optimizers": {role: player.plain() for role, player in self._players()},
         }
 
@@ -244,6 +270,12 @@ class TrainState:
             raise ValueError(f"step, samples drawn and rollbacks are {counts}")
         self.step, self.drawn, self.rollbacks = counts
         self.rollback_step = plain.get("rollback_step")
+        planned, (since, share) = plain.get("planned"), plain.get("bend", (0, 0.0))
+        if not (planned is None or type(planned) is int) or type(since) is not int:
+            raise ValueError(f"the run is expected to end at {planned!r}, since {since!r}")
+        if not 0 <= share <= 1:
+            raise ValueError(f"the schedules' progress is {share!r}")
+        self.planned, self.bend = planned, (since, share)
         self._scale_rates()
 
     def _players(self) -> Iterator[tuple[str, Player]]:

@@ -198,20 +198,15 @@ def _all_fakes(player: Player, asked: list[tuple[Tensor, Tensor | None]]) -> lis
 
 
 def _fakes(player: Player, latent: Tensor, condition: Tensor | None) -> Tensor:
-    if _by_hand(player):
-        assert player.chain is not None
-        return player.chain.generate(latent, condition)
+    chain = player.chain
+    if chain is not None and chain.free and not _halved(latent):
+        return chain.generate(latent, condition)
     return generate(player.module, latent, condition)
 
 
-def _by_hand(player: Player) -> bool:
-    """Whether the network's passes are those of its chain: in the type of its own weights."""
-    chain = player.chain
-    return (
-        chain is not None
-        and chain.free
-        and not torch.is_autocast_enabled(player.parameters[0].device.type)
-    )
+def _halved(like: Tensor) -> bool:
+    """Whether this is within :func:`precisely`'s autocast."""
+    return torch.is_autocast_enabled(like.device.type)
 
 
 def _treats_samples_alone(module: nn.Module) -> bool:
@@ -292,7 +287,7 @@ def _in_parts(state: TrainState, function: Callable[[int], Result]) -> list[Resu
 
 def _critic_loss(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) -> tuple[Tensor, Terms]:
     assert state.critic is not None
-    share = state.method.penalty_share(state.step + 1)
+    share = state.method.penalty_share(state.progress)
     if state.compiled is not None and "critic" not in state.compiled.refused:
         found = state.compiled(
             "critic",
@@ -381,11 +376,9 @@ def _ask(
             for c, draw in zip(method.constraints, drawn.penalty_draws, strict=True)
             if isinstance(c, SlopePenalty) and c.method == "exact" and c.due(state.step + 1)
         }
-    batches = () if torch.is_autocast_enabled(real.device.type) else (real, *fakes)
-    if not batches and not points:
-        return plain, {}
+    batches = (real, *fakes)
     at = torch.cat([*points.values()]) if points else None
-    scores, slopes = chain.judge(torch.cat([real[:0], *batches]), at, condition)
+    scores, slopes = chain.judge(torch.cat(batches), at, condition, half=_halved(real))
     sizes = [len(batch) for batch in batches]
     assert scores.features is not None
     parts = zip(*(part.split_with_sizes(sizes) for part in scores if part is not None), strict=True)
@@ -461,9 +454,9 @@ def _weigh_generator(
 def _held(player: Player, condition: Tensor | None) -> Critic:
     """The critic as the generator sees it: only what it scores is differentiable, where it can."""
     chain = player.chain
-    if chain is None or not _by_hand(player):
+    if chain is None or not chain.free:
         return bind_critic(player.module, condition)
-    return lambda values: chain.judge(values, None, condition, fixed=True)[0]
+    return lambda values: chain.judge(values, None, condition, fixed=True, half=_halved(values))[0]
 
 
 def _identity_critic(values: Tensor) -> Scores:
@@ -579,9 +572,9 @@ class _Mean:
 
 def _move_critic(state: TrainState) -> None:
     assert state.critic is not None
-    state.critic.move(state.step + 1, state.method.steps)
+    state.critic.move(state.progress)
     state.project()
 
 
 def _move_generator(state: TrainState) -> None:
-    state.generator.move(state.step + 1, state.method.steps)
+    state.generator.move(state.progress)
