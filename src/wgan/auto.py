@@ -143,7 +143,7 @@ def _on_pictures(recipe: Recipe, start: Settings, facts: Facts) -> dict[str, tup
     if start.optimizer != "adam" or start.n_critic < 3:
         return wanted
     penalised = any(isinstance(c, GradientPenalty) for c in recipe.constraints)
-    small = max(facts.shape[1:]) <= _SMALL_SIDE
+    small = max(facts.shape[1:], default=0) <= _SMALL_SIDE  # rows are refused later
     rate, n_critic = (4e-3, 1) if penalised and small else (5e-4, 2)
     wanted["n_critic"] = (n_critic, "on a CPU generator updates are what is short")
     for player in ("generator_lr", "critic_lr"):
