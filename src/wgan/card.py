@@ -125,7 +125,11 @@ def _processes(entry: Mapping[str, Any]) -> int | None:
 def processes_at(run: Run, step: int) -> int:
     """How many processes took a step (from 1)."""
     check_card(run)
-    resumed = [entry for entry in run.card["resumptions"] if entry.get("step", 0) < step]
+    resumed = [
+        entry
+        for entry in run.card["resumptions"]
+        if type(at := entry.get("step")) is int and at < step
+    ]
     return _processes(resumed[-1] if resumed else run.card) or 1
 
 

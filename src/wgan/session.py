@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from wgan.auto import Departure
 from wgan.build import build_state
-from wgan.card import differences, make_card, now, versions
+from wgan.card import differences, make_card, now, processes_at, versions
 from wgan.config import Config
 from wgan.data.base import Source
 from wgan.diagnostics import Audit, Said, Stopping, Watch, data_facts
@@ -698,8 +698,7 @@ def _restore_threads(run: Run) -> None:
 
     Among other numbers of processes they would be too many or too few, and the bits differ anyway.
     """
-    began = run.card.get("processes", {}).get("count", 1)
-    if began == ranks.world():
+    if processes_at(run, 1) == ranks.world():
         torch.set_num_threads(run.card["machine"]["threads"])
 
 

@@ -352,5 +352,20 @@ def test_what_cannot_be_split_is_refused(case: str, more: dict[str, Any], messag
         state_of(case, **more)
 
 
+def test_restarts_on_several_machines_ask_for_stores_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {
+        "WORLD_SIZE": "4",
+        "GROUP_WORLD_SIZE": "2",
+        "TORCHELASTIC_MAX_RESTARTS": "1",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
+        ranks.join()
+    assert ranks.world() == 1
+
+
 if __name__ == "__main__":
     every_case(Path(sys.argv[1]))

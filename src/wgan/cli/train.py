@@ -116,11 +116,7 @@ def train(
     from wgan.training import ranks
 
     quiet = quiet or json
-    if (again := _begun(out)) is not None:
-        for line in again.said if isinstance(again, Session) else ():
-            _complain(line)
-        if not quiet and isinstance(again, Session):
-            _say(f"going on from step {again.state.step:,} of {out}, after a process failed")
+    if (again := _begun(out, quiet)) is not None:
         return train_session(again, judge=judge, quiet=quiet, json=json, flags=flags)
     session, departures = start(
         name, given, out, started=STARTED, progress=None if quiet else _decoding
@@ -141,7 +137,7 @@ def train(
     return train_session(session, judge=judge, quiet=quiet, json=json, flags=flags)
 
 
-def _begun(out: Path | None) -> Session | Follower | None:
+def _begun(out: Path | None, quiet: bool) -> Session | Follower | None:
     """The run that this command had begun before `torchrun` started its processes again, if any.
 
     Raises:
@@ -149,6 +145,7 @@ def _begun(out: Path | None) -> Session | Follower | None:
     """
     from wgan.api import open_run, reopen
     from wgan.errors import UserError
+    from wgan.session import Session
     from wgan.training import ranks
 
     ranks.join()
@@ -160,7 +157,15 @@ def _begun(out: Path | None) -> Session | Follower | None:
         return None
     launch = open_run(out).card.get("processes", {}).get("launch")
     ours = ranks.decided(lambda: launch == ranks.launch())
-    return reopen(out, started=STARTED) if ours else None
+    if not ours:
+        return None
+    session = reopen(out, started=STARTED)
+    if isinstance(session, Session):
+        for line in session.said:
+            _complain(line)
+        if not quiet:
+            _say(f"going on from step {session.state.step:,} of {out}, after a process failed")
+    return session
 
 
 def train_session(

@@ -1,0 +1,46 @@
+"""What a second signal means."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from wgan.cli.signals import Stopper
+
+
+def send() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_signal_insists() -> None:
+    with Stopper() as stopper:
+        send()
+        assert stopper()
+        with pytest.raises(KeyboardInterrupt):
+            send()
+
+
+def test_under_torchrun_an_echo_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    with Stopper() as stopper:
+        send()
+        send()
+        stopper._heard_at -= 3  # seconds later
+        with pytest.raises(KeyboardInterrupt):
+            send()
+    assert stopper.status == 130
+
+
+def test_who_fails_under_torchrun_is_not_ended_before_it_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(ValueError, match="why"), Stopper():
+            raise ValueError("why")
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
