@@ -117,9 +117,11 @@ def test_what_heed_does(name: str, rollbacks: int, act: str | None, words: str) 
 
 
 def test_going_back_is_chosen_before_anything_else() -> None:
-    both = [Finding(n, "e", "c", "a", 0.9) for n in ("critic-under-trained", "momentum-harmful")]
+    both = [
+        Finding(n, "e", "c", "a", 0.9) for n in ("critic-under-trained", "learning-rate-too-high")
+    ]
     found = watch(heed=True)._decide(both, 0)
-    assert (found.act, found.on) == ("roll back", "momentum-harmful")
+    assert (found.act, found.on) == ("roll back", "learning-rate-too-high")
     assert found.done(both[0]) == ""
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from wgan.diagnostics.examination import DataFacts, Examination, Judged, Layer, Networks
-from wgan.diagnostics.rules import RULES, diagnose
+from wgan.diagnostics.rules import BRINGS, RULES, diagnose
+from wgan.reports.evidence import _CURVES, evidence_plot, spark
 
 STEPS = 1000
 
@@ -44,7 +45,8 @@ HEALTHY = Examination(
         "audit.excess": curve(0.5, 0.2, 0.1, 0.05, 0.02, 0.02, 0.01, 0.02, 0.01, 0.02, 0.02, 0.01),
         "audit.excess_low": curve(0.4, -0.02), "audit.w1_floor": curve(0.1, 0.1),
         "audit.critic_estimate": curve(2.0, 0.2), "audit.optimality_gap": curve(0.05, 0.01),
-        "audit.slope_median": curve(1.0, 1.0),
+        "audit.slope_median": curve(1.0, 1.0), "audit.critic_stride": curve(3e-3, 3e-3),
+        "audit.recall": curve(0.2, 0.95), "audit.coverage": curve(0.1, 0.9),
     },
     estimate="wasserstein_estimate",
     config={
@@ -186,3 +188,91 @@ def test_rules_stand_what_is_missing() -> None:
 def test_black_borders_of_pictures_are_no_constant_column() -> None:
     borders = replace(DATA, constant=("(0, 0, 0)",), numbers=64, reach=0.0)
     assert diagnose(replace(HEALTHY, data=borders)).verdict == "healthy"
+
+
+def test_a_cause_is_told_before_what_it_brings_about() -> None:
+    both = sick(
+        networks={"critic_step": 0.012, "dead": 0.9},
+        judged={"recall": Judged(0.1, 0.97), "coverage": Judged(0.1, 0.97)},
+    )
+    names = [finding.name for finding in diagnose(both).findings]
+    assert names[0] == "learning-rate-too-high"
+    assert {"dead-units", "mode-collapse"} < set(names)
+    lost = sick({"audit_seconds": curve(9.0, 9.0)}, networks={"critic_step": 0.012})
+    assert [f.name for f in diagnose(lost).findings][:2] == ["learning-rate-too-high", "time-lost"]
+    assert set(BRINGS) | {n for names in BRINGS.values() for n in names} <= {r.name for r in RULES}
+
+
+def test_a_rate_is_too_high_by_what_it_was_at_the_start() -> None:
+    """A network whose units are dead moves no more."""
+    still = {"critic_step": 1e-4, "generator_step": 0.0, "first_step": 0.4}
+    (found,) = diagnose(sick(far=False, networks={**still, "dead": 0.45})).findings[:1]
+    assert found.name == "learning-rate-too-high"
+    assert "40% of the size of the weights at the start" in found.evidence
+    assert diagnose(sick(far=False, networks=still)).verdict == "healthy"  # it did no harm
+
+
+def test_gradients_that_vanished_at_first_are_remembered() -> None:
+    late = np.concatenate([np.full(20, 1e-6), np.full(STEPS - 20, 2.0)])
+    found = diagnose(sick({"generator_gradient_norm": (np.arange(1.0, STEPS + 1), late)}))
+    assert found.findings[0].name == "vanishing-gradient"
+    assert "in the first 10 steps a gradient of norm 1e-06" in found.findings[0].evidence
+
+
+def test_a_discriminator_that_keeps_the_upper_hand() -> None:
+    strong = {"js_estimate": noisy(0.45, 0.45), "audit.excess": curve(0.5, 0.5, 0.51, 0.5)}
+    found = diagnose(sick(strong, **GAN))  # type: ignore[arg-type]
+    assert found.findings[0].name == "critic-saturated"
+    weaker = {**strong, "js_estimate": noisy(0.6, 0.2)}
+    assert "critic-saturated" not in [f.name for f in diagnose(sick(weaker, **GAN)).findings]  # type: ignore[arg-type]
+
+
+def test_a_steep_clipped_critic_is_not_flat() -> None:
+    steep = sick(
+        {
+            "generator_gradient_norm": noisy(0.0, 0.0), "clip_share": noisy(0.5, 0.5),
+            "audit.slope_median": curve(90.0, 90.0),
+        },
+        config=CLIP,
+    )  # fmt: skip
+    names = [finding.name for finding in diagnose(steep).findings]
+    assert names[0] == "clip-bound-too-large"
+    assert "clip-bound-too-small" not in names
+
+
+def test_collapse_by_audits_alone_has_to_last() -> None:
+    def covered(*values: float) -> Examination:
+        curves = {
+            "audit.coverage": curve(*values), "audit.recall": curve(*values),
+            "audit.precision": curve(*[0.9] * len(values)),
+        }  # fmt: skip
+        return replace(sick(curves), judged={}, networks=None)
+
+    low = [0.1, 0.12, 0.09, 0.11, 0.1, 0.1, 0.12, 0.1, 0.11, 0.1]
+    assert "mode-collapse" in [f.name for f in diagnose(covered(*low)).findings]
+    rising = [0.02 * i for i in range(1, 15)]
+    assert "mode-collapse" not in [f.name for f in diagnose(covered(*rising)).findings]
+    assert "mode-collapse" not in [f.name for f in diagnose(covered(*low[:6])).findings]
+
+
+@pytest.mark.parametrize("name", [*CASES, "plateaued"])
+def test_evidence_is_drawn(name: str) -> None:
+    x = CASES.get(name, HEALTHY)
+    plot = evidence_plot(name, x)
+    assert plot is not None
+    (axes,) = plot.axes
+    assert axes.lines or axes.patches
+    line = spark(name, x)
+    if line:
+        blocks_drawn, _, said = line.partition("  ")
+        assert 2 <= len(blocks_drawn) <= 40
+        assert set(blocks_drawn) <= set("▁▂▃▄▅▆▇█")
+        assert "step 1 to 1,000" in said
+    assert bool(line) == (name in _CURVES)
+
+
+def test_a_rising_term_is_a_rising_line() -> None:
+    line = spark("exploding-gradient", sick({"critic_gradient_norm": noisy(1.0, 9.0, 0.0)}))
+    assert line[0] == "▁"
+    assert line[39] == "█"
+    assert evidence_plot("oscillation", Examination(steps=0, curves={})) is None

@@ -31,7 +31,6 @@ ACTS: dict[str, Act] = {
     "divergence-ahead": "roll back",
     "exploding-gradient": "roll back",
     "learning-rate-too-high": "roll back",
-    "momentum-harmful": "roll back",
     "mode-collapse": "stop",
     "critic-under-trained": "n_critic",
     "critic-exploited": "n_critic",

@@ -457,7 +457,6 @@ def _strides(x: Examination) -> tuple[float, float]:
     "What the optimizer remembers points against the gradient.",
     "beta1 is over 0.8 for a critic that is clipped or far from settled, or the cosine between its "
     "remembered step and a fresh gradient is negative.",
-    live="stuck",
 )
 def _momentum(x: Examination) -> _Told | None:
     n, beta1 = x.networks, _set(x, "beta1")

@@ -42,18 +42,20 @@ _CURVES: dict[str, _Curves] = {
     "diverged": _NORMS,
     "divergence-ahead": _NORMS,
     "learning-rate-too-low": _EXCESS,
-    "learning-rate-too-high": _NORMS,
+    "learning-rate-too-high": _Curves(
+        (("audit.critic_stride",), ("audit.generator_stride",)), log=True, limit=0.01
+    ),
     "momentum-harmful": _OWN,
     "batch-too-small": _OWN,
     "clip-bound-too-small": _Curves((("generator_gradient_norm",),), log=True, limit=1e-4),
     "clip-bound-too-large": _SLOPE,
     "constraint-not-enforced": _SLOPE,
     "constraint-over-enforced": _SLOPE,
-    "penalty-dominates": _Curves((("gradient_penalty", "dragan_penalty"), (_ESTIMATE,))),
+    "penalty-dominates": _Curves((("gradient_penalty", "dragan_penalty"), (_ESTIMATE,)), log=True),
     "critic-saturated": _Curves((("js_estimate",),), limit=float(np.log(2))),
     "critic-under-trained": _OWN,
     "critic-exploited": _EXCESS,
-    "vanishing-gradient": _NORMS,
+    "vanishing-gradient": _Curves((("generator_gradient_norm",),), log=True, limit=1e-4),
     "exploding-gradient": _Curves((("critic_gradient_norm",),), log=True, limit=1e4),
     "mode-collapse": _Curves((("audit.recall",), ("audit.coverage",))),
     "oscillation": _OWN,
@@ -178,7 +180,15 @@ def _bars(name: str, x: Examination) -> Bars:
         }[name]
         return {key: (judged[key].value, judged[key].floor) for key in keys if key in judged}
     if name == "vanishing-gradient" and networks is not None:
-        return {f"layer {i}": (n.gradient, None) for i, n in enumerate(networks.critic, 1)}
+        layers = {f"layer {i}": (n.gradient, None) for i, n in enumerate(networks.critic, 1)}
+        sizes = [size for size, _ in layers.values() if size > 0]
+        return layers if len(sizes) > 2 and min(sizes) < 1e-2 * max(sizes) else {}
+    if name == "learning-rate-too-high" and networks is not None:
+        return {
+            "the critic's update": (networks.critic_step, 0.01),
+            "the generator's update": (networks.generator_step, 0.01),
+            "a rate at the start": (networks.first_step, 0.06),
+        }
     if name == "dead-units" and networks is not None:
         return {"units that fire": (1 - networks.dead, 1.0), "dead": (networks.dead, 0.0)}
     if name == "constant-column" and data is not None:
@@ -186,7 +196,7 @@ def _bars(name: str, x: Examination) -> Bars:
     if name == "duplicate-rows" and data is not None:
         return {"rows seen once": (1 - data.duplicates, 1.0), "copies": (data.duplicates, 0.0)}
     if name == "outliers" and data is not None:
-        return {f"{data.furthest}: furthest, in interquartile ranges": (data.reach, 20.0)}
+        return {f"{data.furthest}, ranges away": (data.reach, 20.0)}
     if name == "time-lost":
         keys = ("step_seconds", "audit_seconds", "data_seconds")
         return {words(key): (float(x.series(key).sum()), None) for key in keys if key in x.curves}
