@@ -217,6 +217,8 @@ def _importances(found: Sweep) -> str:
 
 
 def _over_values(found: Sweep, name: str) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = new_axes(4.4, 3.0)
     trials = [t for t in found.trials if t.excess is not None and name in t.values]
     values = [trial.values[name] for trial in trials]
@@ -233,6 +235,8 @@ def _over_values(found: Sweep, name: str) -> Figure:
     numbers = [float(v) for v in values] if numeric else []  # type: ignore[arg-type]
     if numbers and min(numbers) > 0 and max(numbers) > 20 * min(numbers):
         axes.set_xscale("log")
+    elif numeric and all(isinstance(value, int) for value in values):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel=literal(name), ylabel=f"excess, {found.unit}")
     excesses = [trial.excess for trial in trials if trial.excess is not None]
     _bound(axes, excesses, excesses)

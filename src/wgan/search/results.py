@@ -95,7 +95,10 @@ class Sweep:
         """
         found = [t for t in self.trials if t.state == "complete" and t.excess is not None]
         if not found:
-            raise RunFailedError(f"no trial of {self.path} has run to its end: {self.counts()}")
+            rest = "" if self.done else "; the same command goes on"
+            raise RunFailedError(
+                f"no trial of {self.path} has run to its end: {self.counts()}{rest}"
+            )
         return min(found, key=lambda trial: (trial.excess, trial.number))
 
     @property
