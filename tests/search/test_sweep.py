@@ -24,16 +24,23 @@ from wgan.search.space import parse_space
 from wgan.search.storage import JournalLock, Plan, trial_lock
 
 TINY: dict[str, Any] = {
-    "width": 16, "depth": 1, "batch_size": 32, "n_critic": 1, "latent": 2, "holdout": 0.3,
+    "recipe": "sliced", "width": 16, "depth": 1, "batch_size": 32, "generator_batch_size": 32,
+    "latent": 2, "holdout": 0.3, "average": 0.0,
 }  # fmt: skip
-FLAGS = [part for k, v in TINY.items() for part in (f"--{k.replace('_', '-')}", str(v))]
+"""No critic, so that a few steps make a difference and audits take little time."""
+
+
+def flags(settings: dict[str, Any]) -> list[str]:
+    return [part for k, v in settings.items() for part in (f"--{k.replace('_', '-')}", str(v))]
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Two columns around (4, -2): samples of an untrained generator are far away."""
+    """Two clusters, between which an untrained generator's samples lie."""
     path = tmp_path_factory.mktemp("data") / "table.npy"
-    np.save(path, np.random.default_rng(0).normal(size=(600, 2)) * [1, 2] + [4, -2])
+    rng = np.random.default_rng(0)
+    ends = rng.choice([-1.0, 1.0], size=(600, 1)) * np.ones((1, 2))
+    np.save(path, ends + 0.1 * rng.normal(size=(600, 2)))
     return str(path)
 
 
@@ -43,15 +50,15 @@ def found(table: str, tmp_path_factory: pytest.TempPathFactory) -> wgan.Sweep:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(storage, "_STARTUP", 1)
         return wgan.sweep(
-            table, {"lr": "1e-7|0.02|1e30"}, steps=40, trials=8, seed=1,
+            table, {"lr": "1e-7|0.03|1e30"}, steps=10, trials=7, seed=1,
             out=tmp_path_factory.mktemp("sweep") / "sweep", **TINY,
         )  # fmt: skip
 
 
 def test_the_setting_that_is_clearly_better_wins(found: wgan.Sweep) -> None:
-    assert len(found.trials) == 8
+    assert len(found.trials) == 7
     assert found.done
-    assert found.best.values == {"lr": 0.02}
+    assert found.best.values == {"lr": 0.03}
     slow = [t for t in found.trials if t.values["lr"] == 1e-7 and t.excess is not None]
     assert slow
     assert min(trial.excess for trial in slow if trial.excess) > 1.5 * (found.best.excess or 0.0)
@@ -92,7 +99,7 @@ def test_pruned_and_diverged_trials_are_ordinary_runs_that_say_so(found: wgan.Sw
         assert run.card["sweep"] == {"trial": trial.number, **trial.values}
         if trial.state == "pruned":
             assert run.card["stopped_by"] == f"pruned: {trial.reason}"
-            assert "the 1 trials that ran on had a median" in trial.reason
+            assert "that ran on was" in trial.reason
             assert trial.steps < found.steps
         if trial.state == "failed":
             assert trial.values == {"lr": 1e30}
@@ -109,7 +116,7 @@ def test_the_page_and_the_winners_configuration_are_there_to_use(
         assert said in page
     assert page.count("<svg") == 3  # one setting has no importance
     settings = yaml.safe_load((found.path / "best.yaml").read_text())
-    assert settings["generator_lr"] == 0.02
+    assert settings["generator_lr"] == 0.03
     out = tmp_path / "again"
     again = ["train", "--config", str(found.path / "best.yaml"), "--out", str(out)]
     assert main([*again, "--judge", "0", "--quiet"]) == 0
@@ -123,20 +130,20 @@ def test_the_page_and_the_winners_configuration_are_there_to_use(
 def test_the_same_sweep_again_has_nothing_left_to_do(found: wgan.Sweep, table: str) -> None:
     lines: list[str] = []
     again = wgan.sweep(
-        table, ["lr=1e-7|0.02|1e30"], steps=40, trials=8, seed=1, out=found.path,
+        table, ["lr=1e-7|0.03|1e30"], steps=10, trials=7, seed=1, out=found.path,
         tell=lines.append, **TINY,
     )  # fmt: skip
     assert lines == []
     assert again.trials == found.trials
-    with pytest.raises(UserError, match=r"another sweep: its search was lr=1e-07\|0.02\|1e\+30"):
-        wgan.sweep(table, ["lr=1|2"], steps=40, trials=8, seed=1, out=found.path, **TINY)
-    with pytest.raises(UserError, match="trials of 40 steps, and 50 are asked for"):
-        wgan.sweep(table, ["lr=1e-7|0.02|1e30"], steps=50, trials=8, seed=1, out=found.path, **TINY)
+    with pytest.raises(UserError, match=r"another sweep: its search was lr=1e-07\|0.03\|1e\+30"):
+        wgan.sweep(table, ["lr=1|2"], steps=10, trials=7, seed=1, out=found.path, **TINY)
+    with pytest.raises(UserError, match="trials of 10 steps, and 50 are asked for"):
+        wgan.sweep(table, ["lr=1e-7|0.03|1e30"], steps=50, trials=7, seed=1, out=found.path, **TINY)
 
 
 def test_a_stopped_sweep_goes_on_and_comes_out_the_same(table: str, tmp_path: Path) -> None:
-    search = {"lr": "loguniform(1e-3,1e-1)", "gradient-penalty.weight": "uniform(0.1,1)"}
-    asked = {"steps": 12, "trials": 2, **TINY}
+    search = {"lr": "loguniform(1e-3,1e-1)", "beta2": "uniform(0.9,0.99)"}
+    asked = {"steps": 10, "trials": 2, **TINY}
     whole = wgan.sweep(table, search, out=tmp_path / "whole", **asked)
     assert whole.best.excess
     lines: list[str] = []
@@ -162,12 +169,14 @@ def test_a_killed_sweep_goes_on_with_the_trial_that_was_left(table: str, tmp_pat
     out = tmp_path / "sweep"
     command = [
         *(sys.executable, "-m", "wgan", "sweep", table, "--search", "lr=loguniform(1e-3,1e-1)"),
-        *("--steps", "3000", "--trials", "1", "--out", str(out), *FLAGS),
+        *("--steps", "20000", "--trials", "1", "--out", str(out), *flags(TINY)),
     ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    records = out / "trials" / "0000" / "checkpoints" / "00000300"
+    checkpoints = out / "trials" / "0000" / "checkpoints"
     for _ in range(1200):
-        if records.exists() or process.poll() is not None:
+        if process.poll() is not None or any(
+            path.name > "0" * 8 for path in checkpoints.glob("0*")
+        ):
             break
         time.sleep(0.1)
     process.kill()
@@ -184,12 +193,12 @@ def test_a_killed_sweep_goes_on_with_the_trial_that_was_left(table: str, tmp_pat
         calls += 1
         return calls > 5
 
-    asked = {"steps": 3000, "trials": 1, "out": out, **TINY}
+    asked = {"steps": 20000, "trials": 1, "out": out, **TINY}
     search = ["lr=loguniform(1e-3,1e-1)"]
     found = wgan.sweep(table, search, stop=soon, tell=lines.append, **asked)
     assert lines[0] == "trial 0: taken up again, the process that trained it is dead"
     assert len(found.trials) == 1
-    assert Run.open(found.trials[0].path).card["resumptions"][0]["step"] >= 300
+    assert Run.open(found.trials[0].path).card["resumptions"][0]["step"] >= 2000
     # A trial on which process after process dies must not take the sweep with it.
     study = storage.open_study(out, Plan.read(out))  # type: ignore[arg-type]
     (left,) = study.get_trials()
@@ -203,14 +212,14 @@ def test_a_killed_sweep_goes_on_with_the_trial_that_was_left(table: str, tmp_pat
 def test_two_processes_share_a_sweep(table: str, tmp_path: Path) -> None:
     lines: list[str] = []
     found = wgan.sweep(
-        table, {"lr": "loguniform(1e-3,1e-1)"}, steps=10, trials=4, jobs=2, out=tmp_path / "two",
+        table, {"lr": "loguniform(1e-4,1e-1)"}, steps=10, trials=4, jobs=2, out=tmp_path / "two",
         tell=lines.append, **TINY,
     )  # fmt: skip
     assert [trial.number for trial in found.trials] == [0, 1, 2, 3]
     assert {trial.state for trial in found.trials} <= {"complete", "pruned"}
     assert len({trial.values["lr"] for trial in found.trials}) == 4
     assert found.default is not None
-    assert found.default.values == {"lr": 1e-3}
+    assert found.default.number == 0
     for trial in found.trials:
         begun = [line for line in lines if line.startswith(f"trial {trial.number}: lr ")]
         assert len(begun) == 1
@@ -253,8 +262,8 @@ def test_what_cannot_be_swept_is_refused_before_anything_is_written(
     ):
         with pytest.raises(UserError, match=said):
             wgan.sweep(table, {"lr": "1e-3|1e-2"}, out=out, **{**TINY, **settings})
-    with pytest.raises(UserError, match="critic_passes=0: `critic_passes` must be >= 1"):
-        wgan.sweep(table, {"critic_passes": "0..2"}, steps=5, out=out, **TINY)
+    with pytest.raises(UserError, match=r"lr=-1\.0: "):
+        wgan.sweep(table, {"lr": "uniform(-1,1)"}, steps=5, out=out, **TINY)
     assert not out.exists()
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'wgan\[sweep\]'"):
@@ -265,8 +274,9 @@ def test_the_command_says_what_won_and_how_to_use_it(
     table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "sweep"
-    command = ["sweep", table, "--search", "lr=1e-3|1e-2", "recipe={wgan,wgan-gp}"]
-    command += ["--steps", "5", "--trials", "2", "--out", str(out), *FLAGS]
+    command = ["sweep", table, "--search", "lr=1e-3|1e-2", "recipe={energy,sliced}"]
+    others = {name: value for name, value in TINY.items() if name != "recipe"}
+    command += ["--steps", "5", "--trials", "2", "--out", str(out), *flags(others)]
     assert main(command) == 0
     shown = capsys.readouterr()
     assert "more that chose nothing" in shown.out

@@ -218,7 +218,8 @@ class Worker:
                 if t.state.name == "COMPLETE" and step in t.intermediate_values
             ]
             middle = statistics.median(others) if others else math.nan
-            return said + f"the {len(others)} trials that ran on had a median of {middle:.4g} there"
+            ran = f"{len(others)} trial{'s' * (len(others) != 1)} that ran on"
+            return said + f"the median of the {ran} was {middle:.4g} there"
         return said + "Hyperband lets only the best third of its bracket go on"
 
     def _values(self, trial: Trial) -> Mapping[int, float]:
