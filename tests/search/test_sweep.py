@@ -61,7 +61,7 @@ def test_the_setting_that_is_clearly_better_wins(found: wgan.Sweep) -> None:
     assert found.best.values == {"lr": 0.03}
     slow = [t for t in found.trials if t.values["lr"] == 1e-7 and t.excess is not None]
     assert slow
-    assert min(trial.excess for trial in slow if trial.excess) > 1.5 * (found.best.excess or 0.0)
+    assert min(trial.excess for trial in slow if trial.excess) > 1.25 * (found.best.excess or 0.0)
 
 
 def test_the_objective_is_the_audited_excess(found: wgan.Sweep) -> None:
