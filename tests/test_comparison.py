@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import wgan
-from wgan.comparison import Comparison
+from wgan.cli import main
+from wgan.comparison import Comparison, _pairs, write_page
 from wgan.errors import UserError
 
 TINY: dict[str, Any] = {"width": 8, "depth": 1, "batch_size": 16, "n_critic": 1, "steps": 1}
@@ -65,6 +66,71 @@ def test_the_closer_run_is_named_and_equals_are_not_told_apart(
     assert found.to_json()["runs"][2]["verdict"] == "further"
 
 
+def test_of_several_runs_all_pairs_count(runs: list[wgan.Trained], data: Any) -> None:
+    found = wgan.compare(runs, data=data)
+    names = [entry.name for entry in found.entries]
+    assert [(pair.closer, pair.further) for pair in found.pairs] == [
+        (names[0], names[1]), (names[0], names[2]), (names[1], names[2]),
+    ]  # fmt: skip
+    raw = found.entries[1].excess.p_value(found.entries[0].excess)
+    assert found.entries[1].p == found.pairs[0].p >= raw
+    assert found.entries[2].p == found.pairs[1].p < 0.001
+    assert "Holm's correction over the 3 pairs" in found.explain()
+    two = wgan.compare(runs[:2], data=data)
+    assert two.entries[1].p == two.entries[1].excess.p_value(two.entries[0].excess)
+    assert "Holm" not in two.explain()
+
+
+def test_p_values_are_holms() -> None:
+    class Judged:
+        def __init__(self, name: int) -> None:
+            self.name = name
+
+        def p_value(self, other: "Judged") -> float:
+            return {(0, 1): 0.03, (0, 2): 0.01, (1, 2): 0.04}[other.name, self.name]
+
+        def minus(self, other: "Judged") -> tuple[float, float, float]:
+            return float(self.name - other.name), 0.0, 9.0
+
+    found = _pairs(["a", "b", "c"], [Judged(k) for k in range(3)])  # type: ignore[misc]
+    assert [(pair.further, pair.value) for pair in found] == [("b", 1.0), ("c", 2.0), ("c", 1.0)]
+    # Smallest first: 3 x 0.01, 2 x 0.03, and 0.04 may not come below what was not smaller.
+    assert [pair.p for pair in found] == pytest.approx([0.06, 0.03, 0.06])
+
+
+def test_the_page_says_what_follows_and_what_does_not(
+    runs: list[wgan.Trained], data: Any, tmp_path: Path
+) -> None:
+    found = wgan.compare(runs, data=data)
+    write_page(found, runs, tmp_path / "page" / "compare.html")
+    page = (tmp_path / "page" / "compare.html").read_text()
+    assert "near and also cannot be told apart" in page or "also and near cannot be" in page
+    assert page.count("is closer to the data than far") == 2
+    for said in (
+        "Holm&#x27;s over all",
+        "What cannot be concluded",
+        "Not audited",
+        "one seed each",
+    ):
+        assert said in page
+    assert page.count("<svg") == 2
+    assert page.count("data:image/") == 4  # three runs and the data
+    with pytest.raises(UserError, match="cannot write"):
+        write_page(found, runs, tmp_path / "page" / "compare.html" / "below")
+
+
+def test_the_command_writes_the_page_with_the_audits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = [str(tmp_path / name) for name in ("one", "two")]
+    for place in places:
+        wgan.train("digits", out=place, audit_every=1, **{**TINY, "steps": 2})
+    out = tmp_path / "compare.html"
+    assert main(["compare", *places, "--seconds", "0.5", "--out", str(out)]) == 0
+    assert f"look  {out}" in capsys.readouterr().out
+    assert out.read_text().count("<svg") == 3
+
+
 def test_with_a_range_of_the_data_it_is_certified(runs: list[wgan.Trained], data: Any) -> None:
     within = wgan.compare(runs, data=data, bounds=(-8.0, 8.0), seconds=3.0)
     for entry in within.entries:
@@ -108,7 +174,13 @@ def test_what_was_chosen_is_compared_on_other_data(tmp_path: Path, data: Any) ->
     ]  # fmt: skip
     assert chosen[0].step == 2  # stopped by its first audit
     assert chosen[0].run.card["stopped_by"].startswith("audit.excess is ")
-    assert wgan.compare(chosen, data=data).held == 200  # a third of what is held out
+    found = wgan.compare(chosen, data=data)
+    assert found.held == 200  # a third of what is held out
+    assert "which had no part in choosing" in found.said
+    for run in chosen:  # as a trial of a sweep, which was chosen without a rule of its own
+        run.run.card.pop("stopped_by")
+        run.run.card["sweep"] = {"trial": 3}
+    assert wgan.compare(chosen, data=data).held == 200
     best = [wgan.load(run.run.path, checkpoint="best") for run in chosen]
     assert [run.step for run in best] == [2, 2]
     with pytest.raises(UserError, match="has no checkpoint 3; it has latest, best and the steps"):

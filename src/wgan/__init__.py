@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wgan.objectives import Objective
     from wgan.plugins import load_plugin, register, register_network, register_source
     from wgan.recipes import RECIPES, Recipe, Settings
+    from wgan.search import Sweep, sweep
     from wgan.shares import whole
     from wgan.trained import Trained
     from wgan.types import Batch, Draw, Loss, Record, Scores
@@ -41,6 +42,7 @@ _HOMES = {
     "wgan.plugins": ("load_plugin", "register", "register_network", "register_source"),
     "wgan.recipes": ("RECIPES", "Recipe", "Settings"),
     "wgan.shares": ("whole",),
+    "wgan.search": ("Sweep", "sweep"),
     "wgan.trained": ("Trained",),
     "wgan.types": ("Batch", "Draw", "Loss", "Record", "Scores"),
 }
@@ -79,6 +81,8 @@ __all__ = [  # noqa: RUF022 - in the order of _HOMES
     "Recipe",
     "Settings",
     "whole",
+    "Sweep",
+    "sweep",
     "Batch",
     "Draw",
     "Loss",

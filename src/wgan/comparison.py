@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from wgan.bounds import FEWEST, measure
 from wgan.data.base import Source
 from wgan.diagnostics import Excess, HeldOut, Part
 from wgan.errors import UserError
+from wgan.reports.compared import Side, write_comparison
 from wgan.trained import Data, Trained
 
+SIGNIFICANT = 0.05
+"""Of all verdicts of a comparison together: the chance of one that is wrong."""
+
+_SHEET = 500  # samples that a page draws from
 _FEW = 500  # samples of each behind a certified bound
 
 
@@ -27,8 +33,9 @@ class Entry:
         excess: On the held-out data that all runs share.
         behind: Its excess minus that of the closest run, with a 95% interval by a paired bootstrap;
             None for the closest itself.
-        lower, upper: Bounds of the W1 between its population and the data's, at 97.5% confidence
-            each; None where the range of the data is not known.
+        p: Of that difference, by Holm's correction over all pairs of runs; None as before.
+        lower, upper: Bounds of the W1 between its population and the data's, which all hold
+            together where it matters with 95% confidence; None where the data's range is not known.
     """
 
     name: str
@@ -36,6 +43,7 @@ class Entry:
     step: int
     excess: Excess
     behind: tuple[float, float, float] | None
+    p: float | None
     lower: float | None
     upper: float | None
 
@@ -45,7 +53,25 @@ class Entry:
             return "closest"
         if best.upper is not None and self.lower is not None and best.upper < self.lower:
             return "further, certified"
-        return "further" if self.behind[1] > 0 else "cannot be told apart"
+        return "further" if self.p is not None and self.p < SIGNIFICANT else "cannot be told apart"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs, the one with the smaller excess first.
+
+    Attributes:
+        closer, further: Their names.
+        value, low, high: The difference of their excesses with its 95% interval, by itself.
+        p: How often chance alone makes such a difference, by Holm's correction over all pairs.
+    """
+
+    closer: str
+    further: str
+    value: float
+    low: float
+    high: float
+    p: float
 
 
 @dataclass(frozen=True)
@@ -54,6 +80,7 @@ class Comparison:
 
     Attributes:
         entries: One for each run.
+        pairs: All of them.
         data: What they were trained on.
         held: Held-out samples that they were compared on.
         space: Where the excess compares samples.
@@ -63,6 +90,7 @@ class Comparison:
     """
 
     entries: tuple[Entry, ...]
+    pairs: tuple[Pair, ...]
     data: str
     held: int
     space: str
@@ -84,7 +112,7 @@ class Comparison:
         said = f"{best.name} has the smallest excess, {best.excess.value:.4g} ({self.unit}). "
         if told:
             names = ", ".join(entry.name for entry in told)
-            said += f"It is closer than {names}: the 95% intervals behind it are above 0. "
+            said += f"It is closer than {names}: significant at 5%{self._over()}. "
         if same:
             said += f"It cannot be told from {', '.join(same)} on {self.held:,} samples. "
         if certified:
@@ -94,10 +122,14 @@ class Comparison:
             said += "None of it is certified: that needs an upper bound below another's lower. "
         return said + self.said
 
+    def _over(self) -> str:
+        pairs = len(self.pairs)
+        return f", by Holm's correction over the {pairs} pairs" if pairs > 1 else ""
+
     def table(self) -> str:
         """One line a run, for a terminal."""
         best = self.best
-        rows = [("run", "recipe", "step", "excess", "95% interval", "behind", "")]
+        rows = [("run", "recipe", "step", "excess", "95% interval", "behind", "p", "")]
         for entry in self.entries:
             excess = entry.excess
             behind = ""
@@ -112,6 +144,7 @@ class Comparison:
                     f"{excess.value:.4g}",
                     f"{excess.low:.3g} to {excess.high:.3g}",
                     behind,
+                    "" if entry.p is None else f"{entry.p:.2g}",
                     entry.verdict(best),
                 )
             )
@@ -139,12 +172,15 @@ class Comparison:
                     "high": entry.excess.high,
                     "behind": entry.behind
                     and dict(zip(("value", "low", "high"), entry.behind, strict=True)),
+                    "p": entry.p,
                     "lower": entry.lower,
                     "upper": entry.upper,
                     "verdict": entry.verdict(self.best),
                 }
                 for entry in self.entries
             ],
+            "pairs": [asdict(pair) for pair in self.pairs],
+            "explained": self.explain(),
             "seconds": self.seconds,
         }
 
@@ -165,7 +201,7 @@ def compare_runs(
     chosen = [
         name
         for name, run in zip(names, runs, strict=True)
-        if run.checkpoint == "best" or run.run.card.get("stopped_by")
+        if run.checkpoint == "best" or {"stopped_by", "sweep"} & run.run.card.keys()
     ]
     held = HeldOut.of(heldout, features, *([] if chosen else [1.0]))
     part = None if held is None else held.report if chosen else held.select
@@ -175,7 +211,7 @@ def compare_runs(
             "with a larger --holdout"
         )
     said = f"Compared on {len(part):,} held-out samples" + (
-        f", which had no part in choosing the step of {', '.join(chosen)}." if chosen else "."
+        f", which had no part in choosing {', '.join(chosen)} or its step." if chosen else "."
     )
     count = len(part)
     found = [
@@ -187,7 +223,12 @@ def compare_runs(
     codec = source.codec
     if bounds is None and codec.kind != "rows" and codec.low is not None and codec.high is not None:
         bounds = float(codec.low), float(codec.high)
-    certified = [_bounds(run, part, bounds, seconds / len(runs), seed) for run in runs]
+    pairs = _pairs([names[i] for i in order], [found[i] for i in order])
+    chances = {pair.further: pair.p for pair in pairs if pair.closer == names[first]}
+    # A wrong claim needs an upper bound of any but the closest to be wrong, or a lower one of any
+    # but the furthest.
+    level = 1 - SIGNIFICANT / (2 * (len(runs) - 1))
+    certified = [_bounds(run, part, bounds, level, seconds / len(runs), seed) for run in runs]
     entries = tuple(
         Entry(
             names[i],
@@ -195,12 +236,14 @@ def compare_runs(
             runs[i].step,
             found[i],
             None if i == first else found[i].minus(found[first]),
+            chances.get(names[i]),
             *certified[i],
         )
         for i in order
     )
     return Comparison(
         entries,
+        pairs,
         source.name,
         count,
         held.space.name,
@@ -208,6 +251,37 @@ def compare_runs(
         said,
         time.monotonic() - began,
     )
+
+
+def _pairs(names: Sequence[str], found: Sequence[Excess]) -> tuple[Pair, ...]:
+    """All pairs of runs, closest first, with Holm's step-down p-values (Holm 1979)."""
+    each = [(i, j) for j in range(len(names)) for i in range(j)]
+    raw = [found[j].p_value(found[i]) for i, j in each]
+    adjusted = [0.0] * len(raw)
+    least = 0.0
+    for rank, k in enumerate(sorted(range(len(raw)), key=raw.__getitem__)):
+        least = max(least, min(1.0, (len(raw) - rank) * raw[k]))
+        adjusted[k] = least
+    return tuple(
+        Pair(names[i], names[j], *found[j].minus(found[i]), p)
+        for (i, j), p in zip(each, adjusted, strict=True)
+    )
+
+
+def write_page(found: Comparison, runs: Sequence[Trained], path: Path, seed: int = 0) -> None:
+    """Write a comparison as one HTML file that opens offline, with samples of every run.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    sides = {
+        name: Side(run.run, run.sample(_SHEET, seed=seed), run.codec)
+        for name, run in zip(_names(runs), runs, strict=True)
+    }
+    try:
+        write_comparison(path, found.to_json(), sides)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _names(runs: Sequence[Trained]) -> list[str]:
@@ -259,7 +333,12 @@ def _split(fields: Mapping[str, Any]) -> str:
 
 
 def _bounds(
-    run: Trained, part: Part, bounds: tuple[float, float] | None, seconds: float, seed: int
+    run: Trained,
+    part: Part,
+    bounds: tuple[float, float] | None,
+    level: float,
+    seconds: float,
+    seed: int,
 ) -> tuple[float | None, float | None]:
     """W1 between the run's population and the data's, from both sides, if a range is known."""
     if bounds is None or run.codec.condition or len(part) < FEWEST:
@@ -269,7 +348,7 @@ def _bounds(
         run.sample(len(real), seed=seed),
         real,
         bounds=bounds,
-        level=0.975,
+        level=level,
         seconds=seconds,
         seed=seed,
     )

@@ -461,6 +461,10 @@ class Session:
             self.run.card["audit"] |= self._reported(self.audit)
         self.run.write_card()
 
+    def end(self, reason: str) -> None:
+        """Let the run end after the step it is at, as if a rule of its own had said so."""
+        self._stopping.reason = reason
+
     def close(self) -> None:
         """Free the run directory for others."""
         self.run.close()

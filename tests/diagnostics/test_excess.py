@@ -98,3 +98,16 @@ def test_sliced_potentials_add_up_to_the_sliced_distance(n: int, m: int) -> None
     gaps = phi[:, None] - psi
     reach = (x @ lines[0])[:, None] - y @ lines[0]
     assert (gaps <= np.abs(reach.numpy()) + 1e-12).all()
+
+
+def test_p_values_of_equals_are_rarely_small_and_of_others_nearly_always() -> None:
+    rng = np.random.default_rng(4)
+    chances: dict[float, list[float]] = {0.0: [], 0.6: []}
+    for _ in range(60):
+        yardstick = Yardstick(normal(rng, 100, 2), RAW)
+        first = yardstick(normal(rng, 100, 2, 0.5))
+        for shift, found in chances.items():
+            found.append(yardstick(normal(rng, 100, 2, 0.5 + shift)).p_value(first))
+    assert np.mean(np.array(chances[0.0]) < 0.05) <= 0.12  # 5% but for the noise of 60 trials
+    assert 0.25 < np.median(chances[0.0]) < 0.85
+    assert np.mean(np.array(chances[0.6]) < 0.05) > 0.9

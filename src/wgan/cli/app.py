@@ -18,6 +18,7 @@ from wgan.cli.report import report
 from wgan.cli.reproduce import reproduce
 from wgan.cli.resume import resume
 from wgan.cli.sample import sample
+from wgan.cli.sweep import sweep
 from wgan.cli.train import train
 from wgan.cli.verify import verify
 
@@ -30,6 +31,7 @@ wgan trains, judges and uses Wasserstein GANs and their relatives.
   wgan verify RUN                     check that it is whole
   wgan distance A B                   how far apart, and what is certain of it
   wgan compare RUN RUN                which is closer to the data
+  wgan sweep DATA --search ...        which settings are best
   wgan doctor RUN                     what is wrong with it, and what to do
   wgan recipes, wgan data             what there is
   wgan train --help                   every flag, with an example
@@ -59,6 +61,7 @@ for command in (
     bench_recipes,
     benchmark_w1,
     reproduce,
+    sweep,
 ):
     app.command(command)
 

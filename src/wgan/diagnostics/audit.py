@@ -124,11 +124,16 @@ class Audit:
 
         Distances are in the data's own unit, what the critic says is in its own scale. Terms are
         listed in `AUDIT_TERMS`; ``audit_seconds`` is what it took.
+
+        Raises:
+            NonFiniteError: The generator's samples are not finite.
         """
         began = perf_counter()
         rng = self._rng(3 + state.step)
         part = self.held.select
         fakes = self._synthesize(state.average, state.like, part, salt=1)
+        if not fakes.isfinite().all():  # weights that have blown up before any loss has
+            raise NonFiniteError("audit.excess", state.step)
         fake, held = self.held.units(fakes, part.batch.condition), self._points
         excess = part.excess(fakes)
         w1 = excess if part.space.name == "raw" else self._w1(fake)

@@ -10,6 +10,7 @@ is a distance that errs on the small side; one value of it is no bound on anythi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -127,13 +128,23 @@ class Excess:
 
         The held-out samples are resampled together, so what chance did to them cancels.
         """
+        value = self.value - other.value
+        return value, *_interval(value, self._against(other), np.random.default_rng(seed))
+
+    def p_value(self, other: Excess) -> float:
+        """How often chance alone makes so large a difference, either way, of two equals.
+
+        By the normal distribution of the linearised difference; asymptotic, as the intervals are.
+        """
+        error = _error(self._against(other))
+        return math.erfc(abs(self.value - other.value) / max(error, 1e-300) / math.sqrt(2))
+
+    def _against(self, other: Excess) -> tuple[Points, ...]:
+        """What each sample contributes to the difference."""
         if other.floor != self.floor or other.size != self.size or other.space != self.space:
             raise UserError("only excesses on the same held-out data and in one space compare")
-        rng = np.random.default_rng(seed)
-        shared = [a - b for a, b in zip(self._real, other._real, strict=True)]
-        parts = [*self._fake, *(-part for part in other._fake), *shared]
-        value = self.value - other.value
-        return value, *_interval(value, parts, rng)
+        shared = (a - b for a, b in zip(self._real, other._real, strict=True))
+        return (*self._fake, *(-part for part in other._fake), *shared)
 
 
 class Yardstick:

@@ -180,7 +180,7 @@ def _bars(name: str, x: Examination) -> Bars:
         }[name]
         return {key: (judged[key].value, judged[key].floor) for key in keys if key in judged}
     if name == "vanishing-gradient" and networks is not None:
-        layers = {f"layer {i}": (n.gradient, None) for i, n in enumerate(networks.critic, 1)}
+        layers: Bars = {f"layer {i}": (n.gradient, None) for i, n in enumerate(networks.critic, 1)}
         sizes = [size for size, _ in layers.values() if size > 0]
         return layers if len(sizes) > 2 and min(sizes) < 1e-2 * max(sizes) else {}
     if name == "learning-rate-too-high" and networks is not None:

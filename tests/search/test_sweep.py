@@ -1,0 +1,305 @@
+"""Sweeps: the objective, the winner, what happens to trials, and to processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import wgan
+from wgan.cli import main
+from wgan.cli.sweep import seconds_of
+from wgan.errors import MissingExtraError, RunFailedError, UserError
+from wgan.run import Run
+from wgan.search import planning, storage
+from wgan.search.planning import settle
+from wgan.search.space import parse_space
+from wgan.search.storage import JournalLock, Plan, trial_lock
+
+TINY: dict[str, Any] = {
+    "recipe": "sliced", "width": 16, "depth": 1, "batch_size": 32, "generator_batch_size": 32,
+    "latent": 2, "holdout": 0.3, "average": 0.0,
+}  # fmt: skip
+"""No critic, so that a few steps make a difference and audits take little time."""
+
+
+def flags(settings: dict[str, Any]) -> list[str]:
+    return [part for k, v in settings.items() for part in (f"--{k.replace('_', '-')}", str(v))]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two clusters, between which an untrained generator's samples lie."""
+    path = tmp_path_factory.mktemp("data") / "table.npy"
+    rng = np.random.default_rng(0)
+    ends = rng.choice([-1.0, 1.0], size=(600, 1)) * np.ones((1, 2))
+    np.save(path, ends + 0.1 * rng.normal(size=(600, 2)))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def found(table: str, tmp_path_factory: pytest.TempPathFactory) -> wgan.Sweep:
+    """Of two learning rates one is far too small; a third is not finite."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "_STARTUP", 1)
+        return wgan.sweep(
+            table, {"lr": "1e-7|0.03|1e30"}, steps=10, trials=7, seed=1,
+            out=tmp_path_factory.mktemp("sweep") / "sweep", **TINY,
+        )  # fmt: skip
+
+
+def test_the_setting_that_is_clearly_better_wins(found: wgan.Sweep) -> None:
+    assert len(found.trials) == 7
+    assert found.done
+    assert found.best.values == {"lr": 0.03}
+    slow = [t for t in found.trials if t.values["lr"] == 1e-7 and t.excess is not None]
+    assert slow
+    assert min(trial.excess for trial in slow if trial.excess) > 1.25 * (found.best.excess or 0.0)
+
+
+def test_the_objective_is_the_audited_excess(found: wgan.Sweep) -> None:
+    for trial in found.trials:
+        audits = [
+            (record["step"], float(str(record["audit.excess"])))
+            for record in Run.open(trial.path).records()
+            if "audit.excess" in record
+        ]
+        assert trial.curve == tuple(audits)
+        if trial.state != "failed":
+            assert trial.excess == min(value for _, value in audits)
+            assert (trial.step, trial.excess) in audits
+    complete = [trial.excess for trial in found.trials if trial.state == "complete"]
+    assert found.best.excess == min(complete)  # type: ignore[type-var]
+
+
+def test_the_winner_is_reported_on_data_that_chose_nothing(found: wgan.Sweep) -> None:
+    best = found.best
+    card = Run.open(best.path).card["audit"]
+    assert best.reported == (card.get("best") or card["last"])
+    assert best.reported is not None
+    assert best.reported["step"] == best.step
+    assert best.reported["low"] < best.reported["excess"] < best.reported["high"]
+    assert best.reported["excess"] != best.excess
+    assert found.held == card["samples"]  # and they are not among those that report
+    assert found.held + 2 * best.reported["size"] <= 0.3 * 600
+
+
+def test_pruned_and_diverged_trials_are_ordinary_runs_that_say_so(found: wgan.Sweep) -> None:
+    states = {trial.state for trial in found.trials}
+    assert states == {"complete", "pruned", "failed"}
+    for trial in found.trials:
+        run = Run.open(trial.path)
+        assert run.card["sweep"] == {"trial": trial.number, **trial.values}
+        if trial.state == "pruned":
+            assert run.card["stopped_by"] == f"pruned: {trial.reason}"
+            assert "that ran on was" in trial.reason
+            assert trial.steps < found.steps
+        if trial.state == "failed":
+            assert trial.values == {"lr": 1e30}
+            assert run.card["status"] == "failed"
+            assert "is not finite at step" in trial.reason
+        assert main(["report", str(trial.path)]) == 0
+
+
+def test_the_page_and_the_winners_configuration_are_there_to_use(
+    found: wgan.Sweep, tmp_path: Path
+) -> None:
+    page = (found.path / "report.html").read_text()
+    for said in ("Trial", "the smallest audited excess", "pruned: its"[8:], "data:image/png"):
+        assert said in page
+    assert page.count("<svg") == 3  # one setting has no importance
+    settings = yaml.safe_load((found.path / "best.yaml").read_text())
+    assert settings["generator_lr"] == 0.03
+    out = tmp_path / "again"
+    again = ["train", "--config", str(found.path / "best.yaml"), "--out", str(out)]
+    assert main([*again, "--judge", "0", "--quiet"]) == 0
+    records = [
+        [{k: v for k, v in record.items() if not k.endswith("seconds")} for record in run.records()]
+        for run in (Run.open(out), Run.open(found.best.path))
+    ]
+    assert records[0] == records[1]
+
+
+def test_the_same_sweep_again_has_nothing_left_to_do(found: wgan.Sweep, table: str) -> None:
+    lines: list[str] = []
+    again = wgan.sweep(
+        table, ["lr=1e-7|0.03|1e30"], steps=10, trials=7, seed=1, out=found.path,
+        tell=lines.append, **TINY,
+    )  # fmt: skip
+    assert lines == []
+    assert again.trials == found.trials
+    with pytest.raises(UserError, match=r"another sweep: its search was lr=1e-07\|0.03\|1e\+30"):
+        wgan.sweep(table, ["lr=1|2"], steps=10, trials=7, seed=1, out=found.path, **TINY)
+    with pytest.raises(UserError, match="trials of 10 steps, and 50 are asked for"):
+        wgan.sweep(table, ["lr=1e-7|0.03|1e30"], steps=50, trials=7, seed=1, out=found.path, **TINY)
+
+
+def test_a_stopped_sweep_goes_on_and_comes_out_the_same(table: str, tmp_path: Path) -> None:
+    search = {"lr": "loguniform(1e-3,1e-1)", "beta2": "uniform(0.9,0.99)"}
+    asked = {"steps": 10, "trials": 2, **TINY}
+    whole = wgan.sweep(table, search, out=tmp_path / "whole", **asked)
+    assert whole.best.excess
+    lines: list[str] = []
+    calls = 0
+
+    def stop() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls > 6
+
+    first = wgan.sweep(table, search, out=tmp_path / "parts", stop=stop, tell=lines.append, **asked)
+    assert [trial.state for trial in first.trials] == ["running"]
+    assert "stopped at step" in lines[-1]
+    with pytest.raises(RunFailedError, match=r"no trial of .* has run to its end"):
+        _ = first.best
+    rest = wgan.sweep(table, search, out=tmp_path / "parts", tell=lines.append, **asked)
+    assert "trial 0: going on where it was stopped" in lines
+    assert [t.curve for t in rest.trials] == [t.curve for t in whole.trials]
+    assert [t.values for t in rest.trials] == [t.values for t in whole.trials]
+
+
+def test_a_killed_sweep_goes_on_with_the_trial_that_was_left(table: str, tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    command = [
+        *(sys.executable, "-m", "wgan", "sweep", table, "--search", "lr=loguniform(1e-3,1e-1)"),
+        *("--steps", "20000", "--trials", "1", "--out", str(out), *flags(TINY)),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    checkpoints = out / "trials" / "0000" / "checkpoints"
+    for _ in range(1200):
+        if process.poll() is not None or any(
+            path.name > "0" * 8 for path in checkpoints.glob("0*")
+        ):
+            break
+        time.sleep(0.1)
+    process.kill()
+    _, said = process.communicate()
+    assert process.returncode == -signal.SIGKILL, said
+    assert trial_lock(out, 0).acquire(wait=False)  # nobody holds it
+    with (out / "journal.log").open("ab") as journal:
+        journal.write(b'{"op_code": 9, "wor')  # as a kill within a write would leave it
+    lines: list[str] = []
+    calls = 0
+
+    def soon() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls > 5
+
+    asked = {"steps": 20000, "trials": 1, "out": out, **TINY}
+    search = ["lr=loguniform(1e-3,1e-1)"]
+    found = wgan.sweep(table, search, stop=soon, tell=lines.append, **asked)
+    assert lines[0] == "trial 0: taken up again, the process that trained it is dead"
+    assert len(found.trials) == 1
+    assert Run.open(found.trials[0].path).card["resumptions"][0]["step"] >= 2000
+    # A trial on which process after process dies must not take the sweep with it.
+    study = storage.open_study(out, Plan.read(out))  # type: ignore[arg-type]
+    (left,) = study.get_trials()
+    study._storage.set_trial_user_attr(left._trial_id, "paused", False)
+    study._storage.set_trial_user_attr(left._trial_id, "deaths", 2)
+    found = wgan.sweep(table, search, tell=lines.append, **asked)
+    assert found.trials[0].state == "failed"
+    assert lines[-1] == "trial 0: failed, 3 processes died while they trained it"
+
+
+def test_two_processes_share_a_sweep(table: str, tmp_path: Path) -> None:
+    lines: list[str] = []
+    found = wgan.sweep(
+        table, {"lr": "loguniform(1e-4,1e-1)"}, steps=10, trials=4, jobs=2, out=tmp_path / "two",
+        tell=lines.append, **TINY,
+    )  # fmt: skip
+    assert [trial.number for trial in found.trials] == [0, 1, 2, 3]
+    assert {trial.state for trial in found.trials} <= {"complete", "pruned"}
+    assert len({trial.values["lr"] for trial in found.trials}) == 4
+    assert found.default is not None
+    assert found.default.number == 0
+    for trial in found.trials:
+        begun = [line for line in lines if line.startswith(f"trial {trial.number}: lr ")]
+        assert len(begun) == 1
+        assert Run.open(trial.path).card["resumptions"] == []
+
+
+def test_the_length_of_a_trial_follows_from_the_budget(
+    table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = parse_space(["lr=1e-3|1e-2"])
+    source = wgan.data.open_source(table)
+    real = planning._timed
+
+    def timed(*arguments: Any) -> Any:
+        return real(*arguments)[0], 0.01, 0.5
+
+    monkeypatch.setattr(planning, "_timed", timed)
+    asked = {"trials": 10, "jobs": 1, "steps": None, "seed": 0}
+    length = settle(space, TINY, source, table, budget=600.0, **asked)  # type: ignore[arg-type]
+    # 85% of 60 s are 51 s, less 12 audits of 0.5 s and 1.5 s: 4,350 steps, rounded down
+    assert (length.steps, length.audit_every) == (4300, 430)
+    double = settle(space, TINY, source, table, budget=600.0, **{**asked, "jobs": 2})  # type: ignore[arg-type]
+    assert double.steps > 2 * length.steps
+    with pytest.raises(UserError, match=r"a budget of 20 s leaves 1\.7 s .* give --budget 78s"):
+        settle(space, TINY, source, table, budget=20.0, **asked)  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_swept_is_refused_before_anything_is_written(
+    table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "none"
+    for settings, said in (
+        ({}, "--budget 20m, or --steps"),
+        ({"steps": 5, "trials": 0}, "`trials` must be >= 1"),
+        ({"steps": 5, "pruner": "mean"}, "Did you mean 'median'"),
+        ({"steps": 5, "lr": 1.0}, "`lr` is both given and searched"),
+        ({"steps": 5, "audit_every": 2}, "`audit_every` is settled by a sweep"),
+        ({"steps": 5, "batch_sise": 2}, "Did you mean 'batch_size'"),
+        ({"steps": 5, "holdout": 0.05}, "which takes 60 or more: give a larger --holdout"),
+    ):
+        with pytest.raises(UserError, match=said):
+            wgan.sweep(table, {"lr": "1e-3|1e-2"}, out=out, **{**TINY, **settings})
+    with pytest.raises(UserError, match=r"lr=-1\.0: "):
+        wgan.sweep(table, {"lr": "uniform(-1,1)"}, steps=5, out=out, **TINY)
+    assert not out.exists()
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'wgan\[sweep\]'"):
+        wgan.sweep(table, {"lr": "1e-3|1e-2"}, steps=5, out=out)
+
+
+def test_the_command_says_what_won_and_how_to_use_it(
+    table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "sweep"
+    command = ["sweep", table, "--search", "lr=1e-3|1e-2", "recipe={energy,sliced}"]
+    others = {name: value for name, value in TINY.items() if name != "recipe"}
+    command += ["--steps", "5", "--trials", "2", "--out", str(out), *flags(others)]
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert "more that chose nothing" in shown.out
+    assert f"wgan train --config {out / 'best.yaml'}" in shown.out
+    assert shown.err.count("excess") == 2
+    assert main([*command, "--json"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["best"] in (0, 1)
+    assert {trial["state"] for trial in plain["trials"]} == {"complete"}
+
+
+def test_a_budget_is_read_with_its_unit() -> None:
+    read = [seconds_of(text) for text in ("90", "90s", "1.5m", "2h", " 1 d ")]
+    assert read == [90, 90, 90, 7200, 86400]
+    for text in ("", "m", "0m", "-3s", "3 weeks", "1e3"):
+        with pytest.raises(UserError, match="must be a time such as"):
+            seconds_of(text)
+
+
+def test_half_a_line_of_the_journal_is_cut_off(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.log"
+    for content, kept in ((b"", b""), (b"{}\n", b"{}\n"), (b"{}\n{", b"{}\n"), (b"{", b"")):
+        journal.write_bytes(content)
+        with JournalLock(journal, tmp_path / "lock"):
+            assert journal.read_bytes() == kept
+    assert os.path.getsize(journal) == 0
