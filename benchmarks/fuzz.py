@@ -295,7 +295,9 @@ def _tar_anew(content: bytes, rng: random.Random) -> bytes:
     buffer = io.BytesIO()
     with (
         tarfile.open(fileobj=io.BytesIO(content)) as old,
-        tarfile.open(fileobj=buffer, mode="w", format=rng.choice((0, 1, 2))) as new,
+        tarfile.open(
+            fileobj=buffer, mode="w", format=rng.choice((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT))
+        ) as new,
     ):
         chosen = rng.choice(old.getnames())
         for member in old:

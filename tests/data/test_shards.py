@@ -320,7 +320,7 @@ def test_tars_that_are_not_what_they_claim(tmp_path: Path) -> None:
         "it has a header of 8589934592 bytes": header_size(
             bytes(long_name), b"0.png", b"77777777777"
         ),
-        "file could not be opened": b"no tar" * 200,
+        "as a tar: invalid header": b"no tar" * 200,
     }
     for expected, content in cases.items():
         path.write_bytes(content)
