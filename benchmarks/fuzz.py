@@ -27,6 +27,7 @@ import shutil
 import signal
 import struct
 import sys
+import tarfile
 import tempfile
 import time
 import traceback
@@ -51,6 +52,7 @@ from wgan.api import reopen
 from wgan.build import build_state
 from wgan.config import read_config, resolve
 from wgan.data import DataOptions, open_source
+from wgan.data.shards import UnreadableError
 from wgan.errors import RunFailedError, UserError
 from wgan.integrity import verify
 from wgan.metrics.classifiers import CLASSIFIERS
@@ -117,6 +119,28 @@ def corpus(folder: Path) -> dict[str, Path]:
                 content = (folder / f"picture-{ending}" / f"a.{ending}").read_bytes()
                 archive.writestr(zipfile.ZipInfo(f"deep/a.{ending}"), content)
         add(kind, "a.zip", buffer.getvalue())
+    inside = {
+        ending: (folder / f"picture-{ending}" / f"a.{ending}").read_bytes()
+        for ending in ("png", "jpg", "webp")
+        if f"picture-{ending}" in made
+    }
+    _tars(folder / "tar" / "shards", inside, rng)
+    made["tar"] = folder / "tar" / "shards"
+    for kind, packing in (("shards", "none"), ("shards-packed", "snappy")):
+        made[kind] = folder / kind / "shards"
+        made[kind].mkdir(parents=True)
+        held = [{"bytes": inside[e], "path": e} for e in sorted(inside)]
+        for i in range(2):
+            shard = pa.table({"image": held, "label": pa.array(np.arange(len(held)))})
+            pyarrow.parquet.write_table(
+                shard, made[kind] / f"{i}.parquet", row_group_size=2, compression=packing
+            )
+    made["shards-table"] = folder / "shards-table" / "shards"
+    made["shards-table"].mkdir(parents=True)
+    for i in range(2):
+        pyarrow.parquet.write_table(
+            table, made["shards-table"] / f"{i}.parquet", row_group_size=15, compression="none"
+        )
     lenet = next(one for one in CLASSIFIERS if one.name == "lenet5")
     weights = {n: rng.normal(size=s).astype(np.float32) for n, s in lenet.shapes.items()}
     add("weights", "a.npz", _saved(np.savez, **weights))
@@ -133,6 +157,24 @@ def corpus(folder: Path) -> dict[str, Path]:
     open_source(photos, DataOptions(size=8, cache=folder / "cache" / "kept"))
     made["cache"] = folder / "cache"
     return made
+
+
+def _tars(folder: Path, pictures: Mapping[str, bytes], rng: np.random.Generator) -> None:
+    """Two tars of samples with every kind of condition, in two of the formats that tars have."""
+    folder.mkdir(parents=True)
+    for i, form in enumerate((tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT)):
+        with tarfile.open(folder / f"{i}.tar", "w", format=form) as archive:
+            for j, (ending, content) in enumerate(pictures.items()):
+                numbers = _saved(np.save, rng.normal(size=3).astype(np.float32))
+                described = json.dumps({"age": j, "deep": {"a": [1]}}).encode()
+                name = f"part/{'x' * (120 * i)}{j}"  # a long name has a header of its own
+                for kind, part in (
+                    *((ending, content), ("cls", b"7"), ("npy", numbers)),
+                    ("json", described),
+                ):
+                    member = tarfile.TarInfo(f"{name}.{kind}")
+                    member.size = len(part)
+                    archive.addfile(member, io.BytesIO(part))
 
 
 def _saved(save: Callable[..., None], *arrays: Any, **named: Any) -> bytes:
@@ -220,6 +262,9 @@ def damaged(kind: str, whole: Path, place: Path, rng: random.Random) -> Path:
     shutil.copytree(whole, copy)
     files = [p for p in sorted(copy.rglob("*")) if p.is_file() and p.suffix in _PARSED[kind]]
     target = rng.choice(files)
+    if target.suffix == ".tar" and rng.random() < 0.6:
+        target.write_bytes(_tar_anew(target.read_bytes(), rng))
+        return copy
     target.write_bytes(mutate(target.read_bytes(), rng, target.suffix in TEXT))
     sums = target.parent / "checksums.json"
     if kind == "run" and target.name != sums.name and sums.is_file() and rng.random() < 0.7:
@@ -245,7 +290,57 @@ def _packed_anew(content: bytes, rng: random.Random) -> bytes:
     return buffer.getvalue()
 
 
-_PARSED = {"run": {".json", ".jsonl", ".yaml", ".safetensors", ".png"}, "cache": {".json", ".npy"}}
+def _tar_anew(content: bytes, rng: random.Random) -> bytes:
+    """A tar with one member damaged, renamed or of another type, its checksums right."""
+    buffer = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(content)) as old,
+        tarfile.open(
+            fileobj=buffer, mode="w", format=rng.choice((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT))
+        ) as new,
+    ):
+        chosen = rng.choice(old.getnames())
+        for member in old:
+            file = old.extractfile(member)
+            inner = file.read() if file else b""
+            if member.name == chosen:
+                how = rng.random()
+                if how < 0.5:
+                    inner = mutate(inner, rng, member.name.endswith((".json", ".cls")))
+                elif how < 0.7:
+                    member.name = rng.choice(("../../", "/", "a/../../../", "\udcff")) + member.name
+                elif how < 0.8:
+                    member.name += rng.choice((".pyd", ".pickle", ".png", ""))
+                else:
+                    member.type = rng.choice((b"1", b"2", b"3", b"5", b"6", b"S", b"g", b"z"))
+                    member.linkname = "/etc/passwd"
+            member.size = len(inner)
+            new.addfile(member, io.BytesIO(inner))
+    data = bytearray(buffer.getvalue())
+    if rng.random() < 0.3:  # a header that claims what it likes, its checksum right
+        headers = [at for at in range(0, len(data), 512) if data[at + 257 : at + 262] == b"ustar"]
+        at = rng.choice(headers)
+        place, width = rng.choice(((124, 12), (156, 1), (0, 100), (345, 155)))
+        if place == 124:
+            claim = rng.choice(
+                (b"77777777777\0", b"\x80" + b"\0" * 3 + b"\x7f" * 8, b"\xff" * 12, b"-1".ljust(12))
+            )
+            data[at + place : at + place + width] = claim
+        else:
+            data[at + place] = rng.randrange(256)
+        data[at + 148 : at + 156] = b" " * 8
+        data[at + 148 : at + 156] = f"{sum(data[at : at + 512]):06o}\0 ".encode()
+    return bytes(data)
+
+
+_PARSED = {
+    "run": {".json", ".jsonl", ".yaml", ".safetensors", ".png"},
+    "cache": {".json", ".npy"},
+    "tar": {".tar"},
+    "shards": {".parquet"},
+    "shards-packed": {".parquet"},
+    "shards-table": {".parquet"},
+}
 
 
 # -- readers ---------------------------------------------------------------------------------------
@@ -275,6 +370,28 @@ def _look_at(path: Path, options: DataOptions) -> None:
     values = train.batch(torch.arange(min(train.size, 4))).values
     assert values.shape[1:] == source.shape
     assert torch.isfinite(values).all()
+
+
+def read_shards(path: Path, rng: random.Random) -> None:
+    kept: dict[str, Any] = {"size": 8, "cache": path.parent / ".kept"}
+    if (path / "0.tar").exists():
+        condition = rng.choice((None, ("cls",), ("npy", "age")))
+    else:
+        condition = rng.choice((None, ("label",)))
+    options = DataOptions(condition=condition, skip_bad=rng.random() < 0.5, **kept)
+    _look_at(path, options)
+    _look_at(path, options)  # by the index that was kept
+
+
+def read_tables(path: Path, rng: random.Random) -> None:
+    """In memory, and as a table that does not fit."""
+    options = DataOptions(drop_missing=rng.random() < 0.5, cache=path.parent / ".kept")
+    before = vars(wgan.data.tables)["IN_MEMORY_BYTES"]
+    vars(wgan.data.tables)["IN_MEMORY_BYTES"] = rng.choice((0, before))
+    try:
+        _look_at(path, options)
+    finally:
+        vars(wgan.data.tables)["IN_MEMORY_BYTES"] = before
 
 
 def read_cache(path: Path, rng: random.Random) -> None:
@@ -336,6 +453,10 @@ READERS: Mapping[str, Reader] = {
     "run": read_run,
     "config": read_configuration,
     "cache": read_cache,
+    "tar": read_shards,
+    "shards": read_shards,
+    "shards-packed": read_shards,
+    "shards-table": read_tables,
     "weights": read_weights,
 }
 
@@ -399,7 +520,7 @@ def work(
         began = time.monotonic()
         try:
             outcome = read_one(number, seed, kinds, made, folder / "place")
-        except (UserError, RunFailedError) as error:
+        except (UserError, RunFailedError, UnreadableError) as error:
             outcome = "refused"
             if not str(error).strip():
                 outcome = "FINDING an error that says nothing"

@@ -1,8 +1,10 @@
 """The loop on tiny networks: what it computes, what it refuses, and that it resumes to the bit."""
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from wgan.constraints import (
     SpectralNormalisation,
     WeightClipping,
 )
+from wgan.data import open_source
 from wgan.data.base import Source
 from wgan.data.synthetic import Gaussians8
 from wgan.errors import NonFiniteError, UserError
@@ -56,6 +59,32 @@ WAYS: dict[str, dict[str, Any]] = {
     "orthogonal": {"generator_constraints": (OrthogonalRegularisation(0.1),)},
     "clipped": {"clip_norm": 0.1},
 }
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
+def test_networks_with_channels_last_resume_from_files(optimizer: str) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+    source = open_source(pictures)
+    spec = OptimizerSpec(optimizer, 1e-2, 0.5)
+    method = replace(METHOD, generator_optimizer=spec, critic_optimizer=spec)
+
+    def fresh() -> TrainState:
+        shapes, net = Shapes(source.shape, 2), NetworkSpec(4)
+        made = make_generator("dcgan", net, shapes, 1), make_critic("dcgan", net, shapes, 2)
+        for network in made:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return TrainState.create(method, *made, source)
+
+    state = fresh()
+    for _ in train(state, source, until=2):
+        pass
+    # As a checkpoint holds them: no file keeps the order of a tensor in memory.
+    tensors = {name: t.clone().contiguous() for name, t in state.tensors().items()}
+    plain = deepcopy(state.plain())
+    straight = untimed(list(train(state, source, until=4)))
+    again = fresh()
+    again.load(tensors, plain)
+    assert untimed(list(train(again, source, until=4))) == straight
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wgan.data.base import Source, split_finite
+from wgan.data.base import Blocks, Source, split_finite
 from wgan.data.codec import Codec, Kind, Layout, Scale
 from wgan.data.options import LAYOUTS
 from wgan.errors import UserError
@@ -29,7 +29,10 @@ BLOCK_BYTES = 2**24
 
 
 class Rows(Protocol):
-    """What is read like an array: a slice, or any samples by number, along the first axis."""
+    """What is read like an array: a slice, or any samples by number, along the first axis.
+
+    `blocks` is a further attribute of those that are read in blocks.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -44,6 +47,15 @@ class FileChangedError(OSError):
     """A file was written to while samples were read from it."""
 
 
+Stamp = tuple[int, int]
+"""Size and time of change of a file."""
+
+
+def stamp(state: os.stat_result) -> Stamp:
+    """What tells that a file has been changed."""
+    return state.st_size, state.st_mtime_ns
+
+
 class Steady:
     """A file that must stay as it is while samples are read from it.
 
@@ -51,15 +63,23 @@ class Steady:
     change the samples under a run's feet.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], state: Stamp | None = None) -> None:
+        """Open a file, which must be as it was at an earlier time where `state` is given."""
         self._path = os.fspath(path)
-        self._file = os.open(path, os.O_RDONLY)
+        try:
+            self._file = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            if state is None:
+                raise
+            raise FileChangedError(
+                f"{self._path} was there and cannot be read any more: {error.strerror}"
+            ) from None
         weakref.finalize(self, os.close, self._file)
-        self._state = self._now()
+        self._state = state or self._now()
+        self.check()
 
-    def _now(self) -> tuple[int, int]:
-        state = os.fstat(self._file)
-        return state.st_size, state.st_mtime_ns
+    def _now(self) -> Stamp:
+        return stamp(os.fstat(self._file))
 
     def check(self) -> None:
         """Raise `FileChangedError` if it has been written to."""
@@ -154,6 +174,11 @@ class ArraySource:
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample in training units."""
         return self.codec.shape
+
+    @property
+    def blocks(self) -> Blocks | None:
+        """The blocks in which the rows are read, if they are."""
+        return getattr(self._rows, "blocks", None)
 
     def batch(self, indices: Tensor) -> Batch:
         """The samples with these numbers; only they are read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,9 +13,24 @@ from wgan.errors import UserError
 from wgan.types import Batch
 
 
+class Blocks(NamedTuple):
+    """Samples that are read in blocks, of which only some fit into memory at once.
+
+    Attributes:
+        of: The number of each sample's block, int64 ``[size]``.
+        at_once: Blocks that are in memory at once, >= 1.
+    """
+
+    of: Tensor
+    at_once: int
+
+
 @runtime_checkable
 class Source(Protocol):
     """Real samples, addressed by number.
+
+    One whose samples are read in blocks has a further attribute, `blocks` (see :class:`Blocks`);
+    its samples are then read in an order that does not read a block over and over.
 
     Attributes:
         name: A short name for run directories and titles (no slashes).
@@ -82,6 +97,11 @@ class Subset:
     def shape(self) -> tuple[int, ...]:
         return self.source.shape
 
+    @property
+    def blocks(self) -> Blocks | None:
+        whole = blocks_of(self.source)
+        return None if whole is None else Blocks(whole.of[self.indices], whole.at_once)
+
     def batch(self, indices: Tensor) -> Batch:
         return self.source.batch(self.indices[indices])
 
@@ -90,6 +110,12 @@ class Subset:
 
     def split(self, holdout: float, seed: int) -> tuple[Source, Source]:
         return split_finite(self, holdout, seed)
+
+
+def blocks_of(source: Source) -> Blocks | None:
+    """The blocks in which a source is read; None where samples cost the same in any order."""
+    blocks: Blocks | None = getattr(source, "blocks", None)
+    return blocks
 
 
 def split_finite(source: Source, holdout: float, seed: int) -> tuple[Subset, Subset]:
@@ -115,11 +141,15 @@ class Order:
 
     A finite source gives every sample once per epoch, each epoch in its own order; an unlimited one
     counts up. There is nothing to save but the number drawn so far.
+
+    Where samples lie in blocks, the blocks are shuffled, and then the samples of as many blocks as
+    are in memory at once: all orders are not equally likely, and every block is read once.
     """
 
-    def __init__(self, size: int | None, seed: int) -> None:
+    def __init__(self, size: int | None, seed: int, blocks: Blocks | None = None) -> None:
         self.size = size
         self.seed = seed
+        self.blocks = blocks
         self._epoch = -1
         self._permutation = torch.empty(0, dtype=torch.long)
 
@@ -132,9 +162,17 @@ class Order:
             epoch, offset = divmod(start, self.size)
             if epoch != self._epoch:
                 rng = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
-                self._permutation = torch.randperm(self.size, generator=rng)
+                self._permutation = self._shuffled(self.size, rng)
                 self._epoch = epoch
             part = self._permutation[offset : offset + count]
             parts.append(part)
             start, count = start + len(part), count - len(part)
         return torch.cat(parts)
+
+    def _shuffled(self, size: int, rng: torch.Generator) -> Tensor:
+        samples = torch.randperm(size, generator=rng)
+        if self.blocks is None:
+            return samples
+        place = torch.randperm(int(self.blocks.of.max()) + 1, generator=rng)
+        window = place[self.blocks.of[samples]] // self.blocks.at_once
+        return samples[window.argsort(stable=True)]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wgan.data.arrays import Moments
-from wgan.data.base import Source, split_finite
+from wgan.data.base import Blocks, Source, blocks_of, split_finite
 from wgan.errors import UserError
 from wgan.types import Batch
 
@@ -49,6 +49,11 @@ class Conditioned:
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample in training units."""
         return self.codec.shape
+
+    @property
+    def blocks(self) -> Blocks | None:
+        """Those of the source."""
+        return blocks_of(self._source)
 
     def batch(self, indices: Tensor) -> Batch:
         """The samples with these numbers, and their conditions."""

@@ -18,11 +18,15 @@ from wgan.data.base import Source
 from wgan.data.codec import Codec, Scale
 from wgan.data.conditions import condition_on
 from wgan.data.options import DataOptions, Progress
+from wgan.data.row_groups import RowGroups
 from wgan.data.synthetic import SYNTHETIC
 from wgan.data.tables import is_table, open_table
 from wgan.errors import UnknownNameError, UserError
 
-FORMATS = "a folder or .zip of pictures, .npy, .npz, IDX (.gz too), .h5, .csv (.gz too), .parquet"
+FORMATS = (
+    "a folder or .zip of pictures, a .tar or .parquet or a folder of them, .npy, .npz, IDX (.gz "
+    "too), .h5, .csv (.gz too)"
+)
 """What a path may be."""
 
 _DIGITS = {
@@ -156,6 +160,10 @@ def _open_path(path: Path, options: DataOptions, progress: Progress | None) -> S
     ending = path.name.lower()
     if not path.is_dir() and not path.is_file():
         raise UserError(f"{path} is neither a file nor a folder, but a pipe or a device")
+    if path.is_dir() or ending.endswith((".tar", *_PARQUET)):
+        kind, shards = _shards(path)
+        if shards:
+            return _open_shards(kind, shards, name, options, progress)
     if path.is_dir() or ending.endswith(".zip"):
         options.refuse_others("pictures", "skip_bad")
         from wgan.data.pictures import open_pictures
@@ -182,11 +190,67 @@ def _open_path(path: Path, options: DataOptions, progress: Progress | None) -> S
     raise UserError(f"{path} is none of the files that can be read: {FORMATS}")
 
 
+_PARQUET = (".parquet", ".pq")
+_TARS = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
+
+
+def _shards(path: Path) -> tuple[str, list[Path]]:
+    """Whether a path is of `tar` or `parquet` shards, and these; none for any other folder."""
+    if path.is_dir():
+        try:
+            names = sorted(name for name in os.listdir(path) if not name.startswith("."))
+        except OSError as error:
+            raise UserError(f"cannot read the folder {path}: {error.strerror}") from error
+        files = [path / name for name in names]
+    else:
+        files = [path]
+    tars = [file for file in files if file.name.lower().endswith(_TARS)]
+    parquets = [file for file in files if file.name.lower().endswith(_PARQUET)]
+    found = tars or parquets
+    if not found:
+        return "", []
+    others = [file for file in files if file not in found and file.suffix.lower() in _LEARNT]
+    if others:
+        raise UserError(
+            f"{path} holds {len(found)} shards such as {found[0].name} beside {others[0].name}: "
+            "which of them are the data? Give each kind a folder of its own"
+        )
+    packed = [file for file in found if file.name.lower().endswith(_TARS[1:])]
+    if packed:
+        raise UserError(
+            f"{packed[0]} is compressed, and samples are read from the middle of a tar; unpack it "
+            "to a .tar (the pictures in it are compressed already)"
+        )
+    return "tar" if tars else "parquet", found
+
+
+_LEARNT = {*_PARQUET, ".npy", ".npz", ".csv", ".h5", ".hdf5", ".png", ".jpg", ".jpeg", ".webp"}
+"""Files that would be data too, if they were not beside shards."""
+
+
+def _open_shards(
+    kind: str, shards: list[Path], name: str, options: DataOptions, progress: Progress | None
+) -> Source:
+    from wgan.data import shards as of_pictures
+
+    if kind == "tar":
+        options.refuse_others("tars of pictures", "key", "condition", "skip_bad")
+        return of_pictures.open_tars(shards, name, options, progress)
+    groups = RowGroups(shards)
+    if options.columns is None and of_pictures.has_pictures(groups):
+        options.refuse_others("parquet files of pictures", "key", "condition", "skip_bad")
+        return of_pictures.open_parquet_pictures(groups, name, options, progress)
+    options.refuse_others("a table", "columns", "condition", "drop_missing")
+    return open_table(groups if len(shards) > 1 else shards[0], name, options, progress)
+
+
 def short_name(path: Path) -> str:
     """The name of a file without its endings, or of a folder, fit for the name of a run."""
     name = path.resolve().name
     if not path.is_dir():
-        name = re.sub(r"(\.(gz|npy|npz|csv|parquet|pq|h5|hdf5|zip|idx))+$", "", name, flags=re.I)
+        name = re.sub(
+            r"(\.(gz|npy|npz|csv|parquet|pq|h5|hdf5|zip|idx|tar))+$", "", name, flags=re.I
+        )
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:40] or "data"
 
 

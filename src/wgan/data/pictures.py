@@ -8,8 +8,9 @@ import logging
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, TypeVar
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from wgan.data.arrays import ArraySource, fingerprint
+from wgan.data.arrays import ArraySource, Rows, fingerprint
 from wgan.data.cache import Meta, decoded_once
 from wgan.data.codec import Codec, Scale
 from wgan.data.options import DataOptions, Progress
@@ -149,8 +150,7 @@ def open_pictures(
     Raises:
         UserError: No pictures, none that can be read, or (without `skip_bad`) some that cannot.
     """
-    Image.init()
-    formats = [name for name in Image.OPEN if name not in _NEVER_OPENED]
+    formats = picture_formats()
     extensions = {end for end, name in Image.registered_extensions().items() if name in formats}
     album: Album = (FolderAlbum if path.is_dir() else ZipAlbum)(path, extensions)
     if not album.names:
@@ -164,20 +164,50 @@ def open_pictures(
         return _decode_all(album, options.size, formats, progress, meta)
 
     rows, meta = decoded_once(options.cache_folder, name, settings, build)
-    bad = [Bad(*entry) for entry in meta["bad"]]
+    refuse_bad(meta["bad"], len(album.names), path, skip=options.skip_bad)
+    assert rows is not None
+    return picture_source(name, rows, meta, other_files=album.ignored)
+
+
+def picture_formats() -> list[str]:
+    """The formats that pictures are read in, as Pillow calls them."""
+    Image.init()
+    return [name for name in Image.OPEN if name not in _NEVER_OPENED]
+
+
+def refuse_bad(bad: Sequence[Sequence[str]], count: int, path: Path, *, skip: bool) -> None:
+    """Raise `UserError` for pictures that cannot be read, unless they are some and are left out.
+
+    Args:
+        bad: Name and reason of each.
+        count: All pictures, these included.
+        path: Where they are.
+        skip: Whether they are left out.
+    """
     listed = "; ".join(f"{file} ({reason})" for file, reason in bad[:3])
     listed += f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
-    if rows is None:
+    if bad and len(bad) == count:
         raise UserError(f"none of the {len(bad)} pictures in {path} can be read: {listed}")
-    if bad and not options.skip_bad:
+    if bad and not skip:
         raise UserError(
-            f"{len(bad)} of {len(album.names)} pictures in {path} cannot be read: {listed}. "
+            f"{len(bad)} of {count} pictures in {path} cannot be read: {listed}. "
             "Mend or remove them, or leave them out with `skip_bad`"
         )
-    colour = rows.ndim == 4
+
+
+def picture_source(name: str, rows: Rows, meta: Meta, **about: object) -> ArraySource:
+    """The source of pictures ``[n, size, size]`` or ``[n, size, size, 3]`` of bytes.
+
+    Args:
+        name: A short name.
+        rows: The pictures.
+        meta: With `digest`, `enlarged` and `bad`.
+        **about: What else there is to say of them.
+    """
+    colour, size = len(rows.shape) == 4, rows.shape[1]
     codec = Codec(
         kind="image",
-        shape=(3 if colour else 1, options.size, options.size),
+        shape=(3 if colour else 1, size, size),
         layout="channels-last" if colour else "no-channels",
         dtype="uint8",
         values=Scale.between(0, 255),
@@ -185,14 +215,14 @@ def open_pictures(
         high=255.0,
         bounded=True,
     )
-    about = {
-        "what": f"{'colour' if colour else 'grey'} pictures, {options.size} x {options.size}",
+    told = {
+        "what": f"{'colour' if colour else 'grey'} pictures, {size} x {size}",
         "scaled": "0..255 to -1..1",
         "enlarged": meta["enlarged"],
-        "skipped": len(bad),
-        "other_files": album.ignored,
+        "skipped": len(meta["bad"]),
+        **about,
     }
-    return ArraySource(name, rows, codec, fingerprint(codec, meta["digest"]), about)
+    return ArraySource(name, rows, codec, fingerprint(codec, meta["digest"]), told)
 
 
 def _decode_all(
@@ -208,28 +238,13 @@ def _decode_all(
     meta.update(bad=bad, enlarged=0, digest="")
 
     def attempt(work: Callable[[Image.Image], T]) -> Callable[[str], T | Bad]:
-        def one(name: str) -> T | Bad:
-            try:
-                with album.open(name) as file, Image.open(file, formats=formats) as image:
-                    pixels, most = image.width * image.height, Image.MAX_IMAGE_PIXELS
-                    if most is not None and pixels > most:
-                        raise ValueError(f"{pixels} pixels, more than {most}")
-                    return work(image)
-            except Exception as error:  # decoders raise whatever a damaged file makes them raise
-                if isinstance(error, UnidentifiedImageError):
-                    return Bad(name, "not a picture")
-                text = str(error) or type(error).__name__
-                return Bad(name, text.splitlines()[0][:100])
+        return lambda name: attempted(name, lambda: album.open(name), formats, work)
 
-        return one
-
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        # Pillow's warnings name no file, and too many pixels are refused above.
-        warnings.simplefilter("ignore")
+    with without_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         good: list[str] = []
         grey = True
         for some in _parts(album.names):
-            for name, seen in zip(some, pool.map(attempt(_glance(size)), some), strict=True):
+            for name, seen in zip(some, pool.map(attempt(glance(size)), some), strict=True):
                 if isinstance(seen, Bad):
                     bad.append(seen)
                     continue
@@ -239,7 +254,7 @@ def _decode_all(
         done = 0
         for some in _parts(good):
             pixels = []
-            for decoded in pool.map(attempt(_decode(size, grey)), some):
+            for decoded in pool.map(attempt(decode(size, grey)), some):
                 if isinstance(decoded, Bad):
                     bad.append(decoded)
                 else:
@@ -261,21 +276,51 @@ def _parts(names: list[str]) -> Iterator[list[str]]:
         yield names[start : start + _AT_ONCE]
 
 
-def _glance(size: int) -> Callable[[Image.Image], Glance]:
-    def glance(image: Image.Image) -> Glance:
+def attempted(
+    name: str,
+    open_file: Callable[[], IO[bytes]],
+    formats: list[str],
+    work: Callable[[Image.Image], T],
+) -> T | Bad:
+    """What `work` makes of a picture, or why it cannot be read; called without warnings."""
+    try:
+        with open_file() as file, Image.open(file, formats=formats) as image:
+            pixels, most = image.width * image.height, Image.MAX_IMAGE_PIXELS
+            if most is not None and pixels > most:
+                raise ValueError(f"{pixels} pixels, more than {most}")
+            return work(image)
+    except Exception as error:  # decoders raise whatever a damaged file makes them raise
+        if isinstance(error, UnidentifiedImageError):
+            return Bad(name, "not a picture")
+        text = str(error) or type(error).__name__
+        return Bad(name, text.splitlines()[0][:100])
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Pillow's warnings name no file, and too many pixels are refused by :func:`attempted`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def glance(size: int) -> Callable[[Image.Image], Glance]:
+    """What the header of a picture tells of it, if it is to become `size` pixels high and wide."""
+
+    def look(image: Image.Image) -> Glance:
         grey = image.mode in _GREY_MODES or image.mode.startswith("I;16")
         if image.mode in ("P", "PA"):
             palette = np.asarray(image.getpalette() or [0, 0, 1]).reshape(-1, 3)
             grey = bool((palette == palette[:, :1]).all())
         return Glance(grey, min(image.size) < size)
 
-    return glance
+    return look
 
 
-def _decode(size: int, grey: bool) -> Callable[[Image.Image], NDArray[np.uint8]]:
+def decode(size: int, grey: bool) -> Callable[[Image.Image], NDArray[np.uint8]]:
     """Upright, eight bits, opaque, one size; ``[size, size]`` if grey, else ``[size, size, 3]``."""
 
-    def decode(image: Image.Image) -> NDArray[np.uint8]:
+    def pixels(image: Image.Image) -> NDArray[np.uint8]:
         image.draft(None, (4 * size, 4 * size))  # a large JPEG is decoded at a fraction of its size
         upright = _eight_bits(ImageOps.exif_transpose(image))
         if upright.has_transparency_data:
@@ -290,7 +335,7 @@ def _decode(size: int, grey: bool) -> Callable[[Image.Image], NDArray[np.uint8]]
         box = (left, top, left + side, top + side)
         return np.asarray(upright.resize((size, size), Image.Resampling.LANCZOS, box=box))
 
-    return decode
+    return pixels
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -6,10 +6,8 @@ import gzip
 import hashlib
 import os
 import re
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wgan.data.arrays import IN_MEMORY_BYTES, Moments, fingerprint, steady
-from wgan.data.base import Source, split_finite
+from wgan.data.arrays import IN_MEMORY_BYTES, Moments, Rows, fingerprint, stamp, steady
+from wgan.data.base import Blocks, Source, split_finite
 from wgan.data.cache import Meta, decoded_once
 from wgan.data.codec import Codec, Scale
 from wgan.data.options import DataOptions, Progress
-from wgan.errors import MissingExtraError, UnknownNameError, UserError
+from wgan.data.row_groups import GroupRows, RowGroups, need_pyarrow, readable
+from wgan.errors import UnknownNameError, UserError
 from wgan.files import BOMB_BYTES, BOMB_RATIO, TooLargeError, memory_bytes, refuse_excess
 from wgan.types import Batch
 
@@ -47,14 +46,14 @@ class TableSource:
     def __init__(
         self,
         name: str,
-        rows: NDArray[np.float32],
+        rows: Rows,
         codec: Codec,
         fingerprint: str,
         about: dict[str, Any],
     ) -> None:
         self.name = name
         self.codec = codec
-        self.size: int | None = len(rows)
+        self.size: int | None = rows.shape[0]
         self.fingerprint = fingerprint
         self._rows = steady(rows)
         self._about = about
@@ -63,6 +62,11 @@ class TableSource:
     def shape(self) -> tuple[int, ...]:
         """``(columns,)``."""
         return self.codec.shape
+
+    @property
+    def blocks(self) -> Blocks | None:
+        """The blocks in which the rows are read, if they are."""
+        return getattr(self._rows, "blocks", None)
 
     def batch(self, indices: Tensor) -> Batch:
         """The rows with these numbers, and their conditions if there are any."""
@@ -90,16 +94,16 @@ class TableSource:
 
 
 def open_table(
-    path: Path, name: str, options: DataOptions, progress: Progress | None = None
+    path: Path | RowGroups, name: str, options: DataOptions, progress: Progress | None = None
 ) -> TableSource:
     """The rows of a `.csv`, `.csv.gz` or `.parquet` file, standardised column by column.
 
     A missing value is an empty field, a null or NaN. CSV is read whole. Parquet is read some rows
     at a time; where its numbers, at four bytes each, exceed `IN_MEMORY_BYTES`, they are decoded
-    once into the cache.
+    once into the cache if they are of one file, and read where they lie if they are of several.
 
     Args:
-        path: The file.
+        path: The file, or several of parquet.
         name: A short name.
         options: `columns`, `condition`, `drop_missing` and `cache` apply.
         progress: Called with the rows read, of how many, where the cache is filled.
@@ -108,7 +112,8 @@ def open_table(
         UserError: Unknown columns, columns that are not numbers, missing or infinite values.
         MissingExtraError: Without pyarrow.
     """
-    table = _Table(path)
+    table = _Groups(path) if isinstance(path, RowGroups) else _Table(path)
+    path = table.path
     conditions = options.condition or ()
     for column in (*(options.columns or ()), *conditions):
         if column not in table.types:
@@ -122,25 +127,39 @@ def open_table(
     table.refuse_text(used)
     table.refuse_excess(len(used))
 
-    def encode(meta: Meta) -> Iterator[NDArray[np.float32]]:
-        moments, digest = _scan(table, used, options.drop_missing)
+    def look_through(meta: Meta) -> tuple[Scale, NDArray[np.int64]]:
+        moments, digest, kept = _scan(table, used, options.drop_missing)
         scale = moments.standardise()
         meta.update(offset=scale.offset, scale=scale.scale, digest=digest)
         meta.update(low=moments.low.tolist(), high=moments.high.tolist())
+        return scale, kept
+
+    def encode(meta: Meta) -> Iterator[NDArray[np.float32]]:
+        scale, _ = look_through(meta)
         done = 0
         for block in table.blocks(used):
-            yield scale.encode(block[~np.isnan(block).any(axis=1)])
+            yield scale.encode(_whole(block))
             done += len(block)
             if progress:
                 progress(done, table.size)
 
+    meta: Meta = {}
+    settings = ["table", table.identity(), used, options.drop_missing]
     if 4 * table.size * len(used) <= IN_MEMORY_BYTES:
-        meta: Meta = {}
-        rows: NDArray[np.float32] | None = np.concatenate(list(encode(meta)))
+        rows: Rows | None = np.concatenate(list(encode(meta)))
+    elif isinstance(table, _Groups):
+        kept, meta = decoded_once(
+            options.cache_folder,
+            name,
+            ["kept", *settings],
+            lambda meta: iter([look_through(meta)[1]]),
+        )
+        assert kept is not None
+        scale = Scale(tuple(meta["offset"]), tuple(meta["scale"]))
+        rows = GroupRows(
+            np.array(kept), len(used), lambda i: scale.encode(_whole(table.block(i, used)))
+        )
     else:
-        state = path.stat()
-        settings = ["table", str(path.resolve()), state.st_size, state.st_mtime_ns, used]
-        settings.append(options.drop_missing)
         rows, meta = decoded_once(options.cache_folder, name, settings, encode)
     assert rows is not None
     k = len(columns)
@@ -157,7 +176,7 @@ def open_table(
         if conditions
         else Scale(),
     )
-    about: dict[str, Any] = {"dropped": table.size - len(rows)}
+    about: dict[str, Any] = {"dropped": table.size - rows.shape[0]}
     if conditions:
         about["condition"] = {
             c: [meta["low"][k + j], meta["high"][k + j]] for j, c in enumerate(conditions)
@@ -170,14 +189,14 @@ class _Table:
     """A file of columns, read as blocks of float64 with NaN for what is missing."""
 
     def __init__(self, path: Path) -> None:
-        _need_pyarrow(f"reading {path}")
+        need_pyarrow(f"reading {path}")
         import pyarrow.csv
         import pyarrow.parquet
 
         self.path = path
         self._csv: Any = None
         self._parquet: Any = None
-        with _readable(path):
+        with readable(path):
             if is_csv(path):
                 _refuse_bomb(path)
                 self._csv = pyarrow.csv.read_csv(path)
@@ -193,9 +212,13 @@ class _Table:
         if self.size < 1 or not self.types:
             raise UserError(f"{path} holds no rows")
 
+    def identity(self) -> list[Any]:
+        """What tells this file from others, and from itself once it is changed."""
+        return [str(self.path.resolve()), *stamp(self.path.stat())]
+
     def refuse_excess(self, columns: int) -> None:
         """Raise `UserError` if so many columns cannot be what the file holds."""
-        with _readable(self.path):
+        with readable(self.path):
             refuse_excess(4 * self.size * columns, self.path.stat().st_size)
 
     def refuse_text(self, used: Iterable[str]) -> None:
@@ -210,9 +233,7 @@ class _Table:
 
     def blocks(self, names: tuple[str, ...]) -> Iterator[Block]:
         """The rows of these columns, in order."""
-        import pyarrow as pa
-
-        with _readable(self.path):
+        with readable(self.path):
             batches = (
                 self._csv.select(names).to_batches(_BATCH_ROWS)
                 if self._csv is not None
@@ -222,12 +243,51 @@ class _Table:
             for batch in batches:
                 if (left := left - batch.num_rows) < 0:
                     raise ValueError(f"it states {self.size} rows and has more")
-                columns = [batch.column(name).cast(pa.float64(), safe=False) for name in names]
-                yield np.stack([c.to_numpy(zero_copy_only=False) for c in columns], axis=1)
+                yield _numbers(batch, names)
 
 
-def _scan(table: _Table, names: tuple[str, ...], drop_missing: bool) -> tuple[Moments, str]:
-    """The moments and a hash of the rows without missing values.
+class _Groups(_Table):
+    """Several parquet files of one schema; a block is a row group."""
+
+    def __init__(self, groups: RowGroups) -> None:
+        self.path = groups.paths[0].parent
+        self.types = groups.types
+        self.size = groups.size
+        self._groups = groups
+
+    def identity(self) -> list[Any]:
+        return [[str(path.resolve()) for path in self._groups.paths], self._groups.stamps]
+
+    def refuse_excess(self, columns: int) -> None:
+        """`RowGroups` has done so, group by group."""
+
+    def blocks(self, names: tuple[str, ...]) -> Iterator[Block]:
+        for group in range(len(self._groups.rows)):
+            yield self.block(group, names)
+
+    def block(self, group: int, names: tuple[str, ...]) -> Block:
+        """The rows of a group."""
+        return _numbers(self._groups.read(group, names), names)
+
+
+def _numbers(table: Any, names: Sequence[str]) -> Block:
+    """Columns of an arrow table or batch as float64, with NaN for what is missing."""
+    import pyarrow as pa
+
+    columns = [table.column(name).cast(pa.float64(), safe=False) for name in names]
+    flat = [c.combine_chunks() if isinstance(c, pa.ChunkedArray) else c for c in columns]
+    return np.stack([c.to_numpy(zero_copy_only=False) for c in flat], axis=1)
+
+
+def _whole(block: Block) -> Block:
+    """The rows without a missing value."""
+    return block[~np.isnan(block).any(axis=1)]
+
+
+def _scan(
+    table: _Table, names: tuple[str, ...], drop_missing: bool
+) -> tuple[Moments, str, NDArray[np.int64]]:
+    """The moments and a hash of the rows without missing values, and how many each block has.
 
     Raises:
         UserError: Infinite values; missing ones unless they are dropped; no row left.
@@ -235,6 +295,7 @@ def _scan(table: _Table, names: tuple[str, ...], drop_missing: bool) -> tuple[Mo
     moments = Moments(len(names))
     hashed = hashlib.sha256()
     missing = np.zeros(len(names), dtype=np.int64)
+    lengths: list[int] = []
     start = 0
     for block in table.blocks(names):
         if np.isinf(block).any():
@@ -245,7 +306,8 @@ def _scan(table: _Table, names: tuple[str, ...], drop_missing: bool) -> tuple[Mo
             )
         absent = np.isnan(block)
         missing += absent.sum(axis=0)
-        kept = block[~absent.any(axis=1)]
+        kept = _whole(block)
+        lengths.append(len(kept))
         hashed.update(np.ascontiguousarray(kept, dtype="<f8").data)
         moments.add(kept)
         start += len(block)
@@ -260,7 +322,7 @@ def _scan(table: _Table, names: tuple[str, ...], drop_missing: bool) -> tuple[Mo
             raise UserError(f"every row of {table.path} has a missing value: {counts}")
     if not moments.count:
         raise UserError(f"{table.path} states {table.size} rows and has none")
-    return moments, hashed.hexdigest()
+    return moments, hashed.hexdigest(), np.array(lengths, dtype=np.int64)
 
 
 def _own_dtype(kind: Any) -> str | None:
@@ -295,7 +357,7 @@ def write_table(path: str | os.PathLike[str], codec: Codec, own: NDArray[Any]) -
         raise UserError(f"samples of kind `{codec.kind}` are no table; write them to an .npy file")
     if not is_table(path):
         raise UserError(f"a table is written to .csv, .csv.gz or .parquet, got {path}")
-    _need_pyarrow(f"writing {path}")
+    need_pyarrow(f"writing {path}")
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
@@ -341,24 +403,3 @@ def is_csv(path: Path) -> bool:
 def is_table(path: Path) -> bool:
     """Whether a file is a table by its name."""
     return is_csv(path) or path.name.lower().endswith((".parquet", ".pq"))
-
-
-def _need_pyarrow(what: str) -> None:
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(what, "tables") from error
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn what a damaged or foreign file raises into one line."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except UserError:
-        raise
-    except (pa.ArrowException, OSError, EOFError, ValueError, KeyError, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"cannot read {path} as a table: {reason}") from error

@@ -80,6 +80,10 @@ class Player:
             index, slot = name.split(".", 1)
             slots.setdefault(int(index), {})[slot] = tensor
         self._check(slots)
+        for number, own in slots.items():
+            for name, moment in own.items():
+                if moment.ndim:  # laid out like its parameter: fused updates go by memory's order
+                    own[name] = torch.empty_like(self.parameters[number]).copy_(moment)
         current = self.optimizer.state_dict()
         for group, saved in zip(current["param_groups"], plain, strict=True):
             for name, value in saved.items():

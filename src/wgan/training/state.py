@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wgan.data.base import Order, Source
+from wgan.data.base import Order, Source, blocks_of
 from wgan.errors import UserError
 from wgan.layers.dropout import bind_rng
 from wgan.layers.norms import share_batch_norm
@@ -104,7 +104,7 @@ class TrainState:
             average=average,
             objective=method.objective.init(),
             rng=rng,
-            order=Order(source.size, method.seed),
+            order=Order(source.size, method.seed, blocks_of(source)),
             compiled=Compiled(method) if method.compile else None,
         )
 
