@@ -33,21 +33,29 @@ wgan reproduce sliding-gaussians                 # the picture, the verdict, the
 wgan reproduce parallel-lines --seconds 60       # as many seeds as the time allows
 wgan reproduce all                               # those without a result, then this page
 ```
+
+MNIST, its classifier and the text are looked for in `$WGAN_DATA`, or in `../shared/data`. Without
+them the 8 x 8 digits that come with the package stand in for MNIST, which the result says, and
+`text` is left out. The results behind this page are kept: `wgan reproduce all --out
+benchmarks/results/reproduction` writes it again from them.
 """
 
 
 def write_gallery(place: Path, found: Sequence[tuple[Experiment, Result]], out: Path) -> None:
     """Write the page, and its pictures beside it under ``images/reproduction/``.
 
+    A picture that is not in `out`, as with results that were kept without theirs, stays as it is.
+
     Raises:
-        UserError: The page cannot be written.
+        UserError: The page cannot be written, or a picture is in neither place.
     """
     images = place.parent / _IMAGES
     try:
         images.mkdir(parents=True, exist_ok=True)
         for experiment, result in found:
-            if result.seeds:
-                write_whole(images / f"{experiment.name}.png", _small(picture(experiment, out)))
+            made, shown = picture(experiment, out), images / f"{experiment.name}.png"
+            if result.seeds and (made.is_file() or not shown.is_file()):
+                write_whole(shown, _small(made))
         write_whole(place, page(found).encode())
     except OSError as error:
         raise UserError(f"cannot write {error.filename or place}: {error.strerror}") from None
