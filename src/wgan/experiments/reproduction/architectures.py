@@ -255,8 +255,8 @@ EXPERIMENT = Experiment(
     data="MNIST, 28 x 28 pixels; samples are judged by test pictures, which are not trained on",
     differs="MNIST instead of bedrooms (LSUN is not to be had); DCGANs of 16 filters instead of "
     "64, batches of 32, 400 generator steps for each; the recipes' `auto` settings, but the "
-    "clipped critic at ten times the published rate, with two updates a step. WGAN-GP is not in the paper's figures. "
-    "Quality is measured instead of looked at, in LeNet-5's features.",
+    "clipped critic at ten times the published rate, with two updates a step. WGAN-GP is "
+    "not in the paper's figures. Quality is measured instead of looked at, in LeNet-5's features.",
     seconds=230,
     seeds=3,
     needed=3,
