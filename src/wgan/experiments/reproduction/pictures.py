@@ -28,6 +28,7 @@ from wgan.networks import NetworkSpec, make_generator
 from wgan.reports.plots import Curve
 from wgan.reports.style import MUTED, SERIES
 from wgan.training import TrainState, synthesize, train
+from wgan.training.step import critic_update
 from wgan.types import Record
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ def follow(
     at: NDArray[np.int64],
     budget: Budget,
     *,
+    ahead: int = 0,
     audited: bool = False,
 ) -> Course:
     """Train on digits, and judge the samples at the given steps.
@@ -177,6 +179,7 @@ def follow(
         given: The recipe and what departs from its `auto` settings.
         names: Of the records to keep.
         at: Ascending steps; the last is the end of the run.
+        ahead: Updates of the critic before the first step.
         audited: Whether W1 is also bounded from below by certified critics.
     """
     state = start(given, seed, int(at[-1]), digits.training)
@@ -187,6 +190,9 @@ def follow(
         assert digits.held.size is not None
         held = HeldOut(digits.held, Sizes(min(_AUDITED, digits.held.size // 2), 0))
         audit = Audit(digits.training, held, seed=seed, latent=state.method.latent)
+    for _ in range(ahead):
+        budget.check()
+        critic_update(state, state.next_batch(digits.training, state.method.batch_size))
     records: list[Record] = []
     frechet: list[float] = []
     lower: list[float] = []
@@ -210,8 +216,8 @@ def follow(
     return Course(curves, at[: len(frechet)], np.array(frechet), np.array(lower), tuple(samples))
 
 
-def looks(steps: int, count: int, first: int = 20) -> NDArray[np.int64]:
-    """So many steps to look at, denser at the start; not before a critic has learned something."""
+def looks(steps: int, count: int, first: int = 10) -> NDArray[np.int64]:
+    """So many steps to look at, denser at the start."""
     return np.unique(np.geomspace(min(first, steps), steps, count).round().astype(np.int64))
 
 
