@@ -83,7 +83,7 @@ def _all(seconds: float | None, seed: int, out: Path, page: Path) -> int:
         done += 1
         _say(f"{done}/{len(found)}  {name}: {result.verdict}, {result.seconds:.0f} s")
     pairs = [(one, result) for one in EXPERIMENTS.values() if (result := found[one.name])]
-    write_gallery(page, pairs, out)
+    write_gallery(page, pairs, out, [one for one in EXPERIMENTS.values() if not found[one.name]])
     print(page)
     return 0
 

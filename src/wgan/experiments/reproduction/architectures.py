@@ -86,7 +86,7 @@ CLAIMS = (
     Claim(
         "gan_collapses_mlp",
         "and has collapsed",
-        "coverage at the end, GAN over WGAN",
+        "spread at the end, GAN over WGAN",
         "<=",
         0.7,
     ),
@@ -213,7 +213,7 @@ def run(budget: Budget, settings: Settings = Settings()) -> Outcome:
                 one[_MLP, "GAN"].frechet / one[_MLP, "WGAN"].frechet for one in found
             ],
             "gan_collapses_mlp": [
-                one[_MLP, "GAN"].coverage / max(one[_MLP, "WGAN"].coverage, 1e-9) for one in found
+                one[_MLP, "GAN"].spread / one[_MLP, "WGAN"].spread for one in found
             ],
             "wgan_mlp_behind": [
                 one[_MLP, "WGAN"].frechet / one[_DCGAN, "WGAN"].frechet for one in found

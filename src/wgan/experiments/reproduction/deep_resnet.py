@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -121,7 +122,8 @@ def gradients(state: TrainState, digits: Digits, count: int, seed: int) -> dict[
     pictures and fresh samples.
     """
     assert state.critic is not None
-    generator, critic = state.generator.module, state.critic.module
+    # Copies, for batch norm learns from every pass.
+    generator, critic = deepcopy(state.generator.module), deepcopy(state.critic.module)
     real = digits.held.batch(torch.arange(count)).values.to(state.like)
     latent = torch.randn(count, state.method.latent, generator=torch.Generator().manual_seed(seed))
     entered: list[Tensor] = []

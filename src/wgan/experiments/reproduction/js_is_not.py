@@ -207,8 +207,8 @@ EXPERIMENT = Experiment(
     data="MNIST, 28 x 28 pixels; samples are judged by test pictures, which are not trained on",
     differs="MNIST instead of bedrooms (LSUN is not to be had); a DCGAN of 16 filters instead of "
     "64, batches of 32, 300 steps; the recipes' `auto` settings, but clipped critics at ten times "
-    "the published rate, with two updates a step and 100 ahead. Quality is measured instead "
-    "of looked at: dashed, the Frechet distance of 500 samples in LeNet-5's features. Dotted: log 2.",
+    "the published rate, with two updates a step and 100 ahead. Quality is measured: "
+    "dashed, the Frechet distance of 500 samples in LeNet-5's features. Dotted: log 2.",
     seconds=100,
     seeds=3,
     needed=3,
