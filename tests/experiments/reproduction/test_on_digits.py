@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from wgan.experiments.reproduction import (
     architectures,
@@ -96,7 +97,7 @@ def test_a_saturated_js_estimate_is_close_to_log_2() -> None:
 
 def test_samples_that_are_all_alike_have_no_spread_and_the_data_have_1(no_data: Path) -> None:
     digits = Digits.open(60)
-    own = digits.held.codec.decode(digits.held.batch(pictures.torch.arange(60)).values)
+    own = digits.held.codec.decode(digits.held.batch(torch.arange(60)).values)
     same = architectures.judge(1.0, own, digits, 4)
     assert same.frechet == pytest.approx(0, abs=1e-6)
     assert (same.coverage, same.spread) == pytest.approx((1, 1))

@@ -128,7 +128,10 @@ class Course:
     def filtered(self, name: str) -> Floats:
         """The median-filtered curve at the looks."""
         curve = self.curves[name].median()
-        return curve.values[np.searchsorted(curve.steps, self.at).clip(max=len(curve) - 1)]
+        if not len(curve):  # its first step was not finite
+            return np.zeros(len(self.at))
+        there: Floats = curve.values[np.searchsorted(curve.steps, self.at).clip(max=len(curve) - 1)]
+        return there
 
     def correlation(self, name: str, quality: str = "frechet") -> float:
         """Spearman's, of a quality and the median-filtered curve; 0 where either is constant."""
@@ -198,16 +201,19 @@ def follow(
     lower: list[float] = []
     samples: list[Floats] = []
     for step in at:
+        finite = True
         try:
             records += train(state, digits.training, until=budget.until(int(step)))
         except NonFiniteError:
-            break
+            finite = False
         values = synthesize(state.generator.module, latent, None, state.like)
         own = digits.training.codec.decode(values)
         frechet.append(digits.frechet(own))
         samples.append(own[:_SHOWN].reshape(-1, *own.shape[-2:]).astype(float))
         if audit is not None:
             lower.append(float(audit(state)["audit.lower"]))  # type: ignore[arg-type]
+        if not finite:  # judged as it stood
+            break
     steps = np.array([record["step"] for record in records], dtype=np.int64)
     curves = {
         name: Curve(steps, np.array([record[name] for record in records], dtype=float))
@@ -232,7 +238,7 @@ def draw_course(
     median = curve.median()
     axes.plot(median.steps, median.values, color=SERIES[0], lw=1.7)
     axes.set_xscale("log")
-    low, high = np.quantile(median.values, (0.0, 1.0))
+    low, high = (median.values.min(), median.values.max()) if len(median) else (0.0, 1.0)
     span = max(high - low, 1e-3 * max(abs(low), abs(high)))
     axes.set_ylim(low - 0.1 * span, high + 0.75 * span)
     axes.yaxis.set_major_locator(MaxNLocator(5))
