@@ -162,7 +162,7 @@ EXPERIMENT = Experiment(
     differs="MNIST instead of bedrooms (LSUN is not to be had); a DCGAN of 16 filters instead of "
     "64, batches of 32, 240 steps; the recipes' `auto` settings, but clipped critics at ten times "
     "the published rate and with two updates a step; critics 100 updates ahead. Quality is "
-    "measured instead of looked at: dashed, the Frechet distance of 500 samples in LeNet-5's features.",
+    "measured: dashed, the Frechet distance of 500 samples in LeNet-5's features.",
     seconds=240,
     seeds=3,
     needed=3,
