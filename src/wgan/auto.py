@@ -78,7 +78,10 @@ def published(recipe: Recipe, facts: Facts) -> Settings:
     for name, value in defaults.items():
         filled[name] = value if getattr(settings, name) is None else getattr(settings, name)
     critic_norm = settings.critic_norm or "none"
-    if facts.network != "dcgan":  # the papers normalise their convolutional critics only
+    if facts.network not in (
+        "dcgan",
+        "resnet",
+    ):  # the papers normalise their convolutional critics only
         critic_norm = "none"
     return replace(settings, **filled, critic_norm=critic_norm)
 
@@ -93,7 +96,7 @@ def auto(recipe: Recipe, facts: Facts) -> list[Departure]:
     start = published(recipe, facts)
     numbers = math.prod(facts.shape)
     small = numbers <= _SMALL
-    mlp = facts.network not in ("dcgan", "dcgan-constant")
+    mlp = facts.network not in ("dcgan", "dcgan-constant", "resnet")
     wanted: dict[str, tuple[Any, str]] = {"steps": (5_000, "a first look; `wgan resume` goes on")}
     if mlp and small:
         wanted["width"] = (64, "a few numbers a sample need no more")

@@ -528,7 +528,9 @@ def _hyper(settings: Settings, objective: Objective, given: Mapping[str, Any]) -
         values.get(role) or current[role] for role in ("generator_network", "critic_network")
     )
     if "depth" in values and {generator, critic} <= _FIXED_DEPTH:
-        raise UserError("`depth` is a setting of network `mlp`; a dcgan's follows from its size")
+        raise UserError(
+            "`depth` is of networks `mlp` and `resnet`; a dcgan's follows from its size"
+        )
     if generator != settings.generator_network or critic != settings.critic_network:
         for name, value in NETWORK_DEFAULTS.get(str(generator), {}).items():
             if name == "generator_norm" or current[name] is None:

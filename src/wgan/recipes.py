@@ -70,9 +70,10 @@ class Settings:
         latent: Length of a latent vector.
         generator_network, critic_network: By name; None: dcgan for pictures with sides
             of 16 and more, else mlp.
-        width: Units (mlp, 512) or filters (dcgan, 64).
-        depth: Hidden layers of an mlp (3); a dcgan's follows from the picture.
-        generator_norm: none, layer or batch; None: batch for a dcgan, none otherwise.
+        width: Units (mlp, 512) or filters (dcgan and resnet, 64).
+        depth: Hidden layers of an mlp (3) or blocks of a resnet (6); a dcgan's follows from the
+            picture.
+        generator_norm: none, layer or batch; None: batch for a dcgan or resnet, none otherwise.
         generator_spectral: Whether the generator's weights are spectrally normalised too.
         generator_orthogonal: Weight of orthogonal regularisation of the generator; 0: none.
         critic_norm: The same; None: none.
@@ -477,8 +478,10 @@ NETWORK_DEFAULTS: dict[str, dict[str, Any]] = {
     "mlp": {"width": 512, "depth": 3, "generator_norm": "none"},
     "dcgan": {"width": 64, "depth": None, "generator_norm": "batch"},
     "dcgan-constant": {"width": 64, "depth": None, "generator_norm": "none"},
+    "resnet": {"width": 64, "depth": 6, "generator_norm": "batch"},
 }
-"""What a network has in the papers where a recipe does not say otherwise."""
+"""What a network has in the papers where a recipe does not say otherwise; the resnet's depth is
+ours, of 20 layers (33 blocks make the 101 layers of Gulrajani et al. 2017)."""
 
 
 def get_recipe(name: str) -> Recipe:

@@ -110,15 +110,15 @@ class NetworkFlags:
     """What the players are."""
 
     network: str | None = None
-    """Both networks: mlp, dcgan or dcgan-constant."""
+    """Both networks: mlp, dcgan, dcgan-constant or resnet."""
     generator_network: str | None = None
     """The generator's network."""
     critic_network: str | None = None
     """The critic's network."""
     width: int | None = None
-    """Units of a hidden layer (mlp) or filters (dcgan)."""
+    """Units of a hidden layer (mlp) or filters (dcgan, resnet)."""
     depth: int | None = None
-    """Hidden layers of an mlp."""
+    """Hidden layers of an mlp, or residual blocks of a resnet."""
     latent: int | None = None
     """Length of a latent vector [64]."""
     generator_norm: str | None = None

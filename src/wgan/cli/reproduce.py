@@ -57,6 +57,7 @@ def _all(seconds: float | None, seed: int, out: Path, page: Path) -> int:
     from wgan.errors import UserError
     from wgan.experiments.reproduction import EXPERIMENTS, read
     from wgan.experiments.reproduction import reproduce as run
+    from wgan.experiments.reproduction.base import MissingDataError
     from wgan.experiments.reproduction.gallery import write_gallery
 
     found = {name: read(one, out) for name, one in EXPERIMENTS.items()}
@@ -76,10 +77,13 @@ def _all(seconds: float | None, seed: int, out: Path, page: Path) -> int:
         except KeyboardInterrupt:
             _say(f"stopped; {done} of {len(found)} are done, the same command goes on")
             raise
+        except MissingDataError as error:
+            _say(f"{name} is left out: {error}")
+            continue
         done += 1
         _say(f"{done}/{len(found)}  {name}: {result.verdict}, {result.seconds:.0f} s")
     pairs = [(one, result) for one in EXPERIMENTS.values() if (result := found[one.name])]
-    write_gallery(page, pairs, out)
+    write_gallery(page, pairs, out, [one for one in EXPERIMENTS.values() if not found[one.name]])
     print(page)
     return 0
 

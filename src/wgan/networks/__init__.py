@@ -1,7 +1,8 @@
 """Networks built from the data's shape, by name.
 
 `dcgan` has batch norm in its published form; `dcgan-constant` is the same with one number of
-filters throughout and, as published, no batch norm. `autoencoder` (mean absolute error) and
+filters throughout and, as published, no batch norm. `resnet` has as many residual blocks as its
+depth says. `autoencoder` (mean absolute error) and
 `autoencoder-l2` (mean squared error) are critics that score by reconstruction.
 """
 
@@ -22,6 +23,7 @@ from wgan.networks.autoencoder import autoencoder_critic
 from wgan.networks.base import NORMS, CriticNetwork, Generator, NetworkSpec, Shapes
 from wgan.networks.dcgan import dcgan_critic, dcgan_generator
 from wgan.networks.mlp import mlp_critic, mlp_generator
+from wgan.networks.resnet import resnet_critic, resnet_generator
 
 
 class CriticBuilder(Protocol):
@@ -36,11 +38,13 @@ GENERATORS: dict[str, Callable[[NetworkSpec, Shapes], nn.Module]] = {
     "mlp": mlp_generator,
     "dcgan": dcgan_generator,
     "dcgan-constant": partial(dcgan_generator, constant=True),
+    "resnet": resnet_generator,
 }
 CRITICS: dict[str, CriticBuilder] = {
     "mlp": mlp_critic,
     "dcgan": dcgan_critic,
     "dcgan-constant": partial(dcgan_critic, constant=True),
+    "resnet": resnet_critic,
     "autoencoder": autoencoder_critic,
     "autoencoder-l2": partial(autoencoder_critic, power=2),
 }

@@ -44,8 +44,10 @@ class NetworkSpec:
     """A network's own hyperparameters.
 
     Attributes:
-        width: Units of a hidden layer (mlp), or filters of the layer next to the picture (dcgan).
-        depth: Hidden layers (mlp); the dcgan's depth follows from the picture's size.
+        width: Units of a hidden layer (mlp), filters of the layer next to the picture (dcgan), or
+            filters between blocks (resnet).
+        depth: Hidden layers (mlp) or residual blocks of three (resnet); the dcgan's depth follows
+            from the picture's size.
         norm: Normalisation of hidden layers: none, layer or batch.
         dropout: Share of hidden units that a critic drops in every pass, in [0, 1).
     """

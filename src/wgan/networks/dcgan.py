@@ -10,7 +10,7 @@ from wgan.errors import UserError
 from wgan.layers.dropout import Dropout
 from wgan.networks.base import CriticNetwork, Generator, NetworkSpec, Shapes, chain
 
-_CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, type[nn.Module]] = {
     1: nn.ConvTranspose1d,
     2: nn.ConvTranspose2d,
@@ -24,7 +24,7 @@ _BATCH_NORM: dict[int, type[nn.Module]] = {
 _SMALLEST = 4  # the side at which halving stops, as in the paper
 
 
-class _Crop(nn.Module):
+class Crop(nn.Module):
     """Cut the middle of the given size out of the last axes."""
 
     def __init__(self, size: tuple[int, ...]) -> None:
@@ -37,7 +37,8 @@ class _Crop(nn.Module):
         return values
 
 
-def _norm(name: str, channels: int, dims: int) -> nn.Module:
+def norm_layer(name: str, channels: int, dims: int) -> nn.Module:
+    """The normalisation called `name` for a grid of so many axes; none is the identity."""
     if name == "batch":
         return _BATCH_NORM[dims](channels)
     if name == "layer":  # over channels and space of one sample; the affine part per channel
@@ -45,17 +46,17 @@ def _norm(name: str, channels: int, dims: int) -> nn.Module:
     return nn.Identity()
 
 
-def _stages(shapes: Shapes) -> int:
+def halvings(network: str, shapes: Shapes) -> int:
     """How often the smallest side is halved: 64 -> 4 four times, 28 -> 7 twice, 8 -> 4 once."""
     if len(shapes.shape) not in (2, 3, 4):
         raise UserError(
-            f"network `dcgan` needs a series, pictures or volumes, and the data's samples have "
+            f"network `{network}` needs a series, pictures or volumes, and the data's samples have "
             f"shape {shapes.shape}; use --network mlp"
         )
     smallest = min(shapes.shape[1:])
     if smallest < _SMALLEST:
         raise UserError(
-            f"network `dcgan` needs sides of at least {_SMALLEST}, got {shapes.shape[1:]}; "
+            f"network `{network}` needs sides of at least {_SMALLEST}, got {shapes.shape[1:]}; "
             "use --network mlp"
         )
     return max(1, int(math.log2(smallest / _SMALLEST) + 1e-9))
@@ -67,7 +68,7 @@ def _normal_(module: nn.Module) -> None:
         if isinstance(layer, (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)):
             nn.init.normal_(layer.weight, 1.0, 0.02)
             nn.init.zeros_(layer.bias)
-        elif isinstance(layer, (nn.Linear, *_CONV.values(), *_TRANSPOSED.values())):
+        elif isinstance(layer, (nn.Linear, *CONVOLUTIONS.values(), *_TRANSPOSED.values())):
             weight, bias = layer.weight, layer.bias
             assert isinstance(weight, Tensor)
             nn.init.normal_(weight, 0.0, 0.02)
@@ -88,23 +89,23 @@ def dcgan_generator(spec: NetworkSpec, shapes: Shapes, *, constant: bool = False
 
     Source: Radford et al. 2015; `constant`: Arjovsky et al. 2017, figure 6.
     """
-    stages, dims = _stages(shapes), len(shapes.shape) - 1
+    stages, dims = halvings("dcgan", shapes), len(shapes.shape) - 1
     widths = _widths(spec, stages, constant)
     grid = tuple(math.ceil(side / 2**stages) for side in shapes.shape[1:])
     biased = spec.norm == "none"  # a norm's own shift makes the bias before it idle
     layers: list[nn.Module] = [
         nn.Linear(shapes.latent + shapes.condition, widths[-1] * math.prod(grid), bias=biased),
         nn.Unflatten(1, (widths[-1], *grid)),
-        _norm(spec.norm, widths[-1], dims),
+        norm_layer(spec.norm, widths[-1], dims),
         nn.ReLU(),
     ]
     for wide, narrow in zip(widths[:0:-1], widths[-2::-1], strict=True):
         layers += [
             _TRANSPOSED[dims](wide, narrow, 4, 2, 1, bias=biased),
-            _norm(spec.norm, narrow, dims),
+            norm_layer(spec.norm, narrow, dims),
             nn.ReLU(),
         ]
-    layers += [_TRANSPOSED[dims](widths[0], shapes.shape[0], 4, 2, 1), _Crop(shapes.shape[1:])]
+    layers += [_TRANSPOSED[dims](widths[0], shapes.shape[0], 4, 2, 1), Crop(shapes.shape[1:])]
     body = chain(layers)
     _normal_(body)
     return Generator(body, shapes)
@@ -121,15 +122,15 @@ def dcgan_critic(
 
     The first layer has no norm and no dropout. Source: as :func:`dcgan_generator`.
     """
-    stages, dims = _stages(shapes), len(shapes.shape) - 1
+    stages, dims = halvings("dcgan", shapes), len(shapes.shape) - 1
     widths = _widths(spec, stages, constant)
     layers: list[nn.Module] = []
     inputs = shapes.shape[0] + shapes.condition
     for stage, width in enumerate(widths):
         norm = spec.norm if stage else "none"
         layers += [
-            _CONV[dims](inputs, width, 4, 2, 1, bias=norm == "none"),
-            _norm(norm, width, dims),
+            CONVOLUTIONS[dims](inputs, width, 4, 2, 1, bias=norm == "none"),
+            norm_layer(norm, width, dims),
             nn.LeakyReLU(0.2),
         ]
         if spec.dropout and stage:

@@ -13,14 +13,12 @@ from wgan.experiments.reproduction import (
     constraints_compared,
     discontinuity,
     eight_gaussians,
-    meaningful_loss,
     momentum,
     optimal_critic,
     parallel_lines,
     sliding_gaussians,
 )
 from wgan.experiments.reproduction.base import Budget, Claim, Outcome
-from wgan.reports.plots import Curve
 from wgan.training import OptimizerSpec, Player
 
 SMALL: dict[str, tuple[Any, Any]] = {
@@ -119,26 +117,3 @@ def test_every_constraint_is_compared_on_the_same_time() -> None:
         assert course["steps"] > 0
         assert 0 < course["w1"][-1] < math.inf
     assert constraints_compared.Course(1, 1, (9, 9, 1, 3)).swing == 0.5
-
-
-def test_an_estimate_that_falls_with_w1_tracks_it() -> None:
-    steps = np.arange(1, 201)
-    at, w1 = np.array([10, 50, 100, 200]), np.array([4.0, 3.0, 2.0, 1.0])
-    curves = {
-        "falls": Curve(steps, 1.0 / steps),
-        "rises": Curve(steps, np.log(steps)),
-        "stays": Curve(steps, np.ones(200)),
-    }
-    course = meaningful_loss.Course(curves, at, w1, ())
-    assert [course.correlation(name) for name in curves] == pytest.approx([1, -1, 0])
-
-
-def test_a_high_rate_leaves_the_digits_where_they_are() -> None:
-    settings = meaningful_loss.Settings(steps=200, looks=3, judged=100)
-    names = ("wasserstein_estimate",)
-    usual, high = (
-        meaningful_loss.follow(meaningful_loss.RUNS[name], names, 0, settings, Budget())
-        for name in ("clipping", "clipping, high rate")
-    )
-    assert usual.w1[-1] < 0.9 * usual.w1[0]
-    assert high.w1[-1] > 1.5 * usual.w1[-1]

@@ -18,6 +18,7 @@ from wgan.experiments.reproduction.base import (
     Budget,
     Claim,
     Experiment,
+    MissingDataError,
     Outcome,
     OutOfTimeError,
     judge,
@@ -25,6 +26,7 @@ from wgan.experiments.reproduction.base import (
     read,
     reproduce,
 )
+from wgan.experiments.reproduction.gallery import page, write_gallery
 from wgan.reports.style import new_axes
 
 CLAIM = Claim("small", "it is small", "its size |x|", "<=", 1.0)
@@ -137,6 +139,49 @@ def test_all_goes_on_where_it_stopped_and_writes_the_gallery(
     assert "nobody 2026  holds" in capsys.readouterr().out
     assert main(["reproduce", "all", *given, "--seed", "1"]) == 2
     assert "of seed 0 and 1 was asked for" in capsys.readouterr().err
+
+
+def test_an_experiment_without_its_data_is_left_out_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def trial(seed: int) -> float:
+        raise MissingDataError("`more` needs a book, and there is none")
+
+    one, two = made(float), made(trial)
+    experiments = {"sizes": one, "more": Experiment(**{**vars(two), "name": "more"})}
+    monkeypatch.setattr(reproduction, "EXPERIMENTS", experiments)
+    page = tmp_path / "page.md"
+    given = ["--out", str(tmp_path / "out"), "--page", str(page)]
+    assert main(["reproduce", "all", *given]) == 0
+    assert "more is left out: `more` needs a book" in capsys.readouterr().err
+    assert "| `more`: Sizes | nobody 2026 | not run |" in page.read_text()
+    assert "## more" not in page.read_text()
+
+
+def test_a_page_is_written_again_from_results_without_their_pictures(tmp_path: Path) -> None:
+    one, out, place = made(float), tmp_path / "out", tmp_path / "page.md"
+    found = [(one, reproduce(one, out))]
+    write_gallery(place, found, out)
+    first = place.read_bytes()
+    (out / "sizes.png").unlink()
+    place.unlink()
+    write_gallery(place, found, out)
+    assert place.read_bytes() == first
+    (tmp_path / "images" / "reproduction" / "sizes.png").unlink()
+    with pytest.raises(UserError, match="there is no picture"):
+        write_gallery(place, found, out)
+
+
+def test_the_page_in_the_documentation_is_that_of_the_kept_results() -> None:
+    root = Path(__file__).parents[3]
+    kept = root / "benchmarks" / "results" / "reproduction"
+    found = [(one, read(one, kept)) for one in reproduction.EXPERIMENTS.values()]
+    pairs = [(one, result) for one, result in found if result is not None]
+    assert len(pairs) >= 8
+    left = [one for one, result in found if result is None]
+    assert page(pairs, left) == (root / "docs" / "reproduction.md").read_text()
+    for one, _ in pairs:
+        assert (root / "docs" / "images" / "reproduction" / f"{one.name}.png").is_file()
 
 
 def test_an_unknown_name_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,15 +7,19 @@ verdict, :mod:`gallery <wgan.experiments.reproduction.gallery>` writes them up.
 
 from wgan.errors import UnknownNameError
 from wgan.experiments.reproduction import (
+    architectures,
     clipping_pathologies,
     constraints_compared,
+    deep_resnet,
     discontinuity,
     eight_gaussians,
+    js_is_not,
     meaningful_loss,
     momentum,
     optimal_critic,
     parallel_lines,
     sliding_gaussians,
+    text,
 )
 from wgan.experiments.reproduction.base import Experiment, Result, read, reproduce
 
@@ -27,8 +31,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         eight_gaussians,
         optimal_critic,
         meaningful_loss,
+        js_is_not,
+        architectures,
         momentum,
         clipping_pathologies,
+        deep_resnet,
+        text,
         constraints_compared,
         discontinuity,
     )

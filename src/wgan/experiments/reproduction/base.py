@@ -56,6 +56,10 @@ class OutOfTimeError(Exception):
     """The budget is spent, in the middle of a trial."""
 
 
+class MissingDataError(UserError):
+    """What an experiment is run on is not at hand, and nothing can stand in."""
+
+
 class Budget:
     """Seeds one after another, until all are done or time is up.
 
@@ -116,12 +120,14 @@ class Outcome:
         settings: How it was run, in plain data.
         figure: The picture in the source's form.
         notes: Numbers beside the claims, in plain data.
+        data: What it was run on, where that is not what the experiment says.
     """
 
     statistics: Mapping[str, Sequence[float]]
     settings: Mapping[str, Any]
     figure: Figure
     notes: Mapping[str, Any] = field(default_factory=dict)
+    data: str | None = None
 
 
 @dataclass(frozen=True)
@@ -240,7 +246,7 @@ def reproduce(
         claims=checked,
         settings=outcome.settings if outcome else {},
         notes=outcome.notes if outcome else {},
-        data=experiment.data,
+        data=(outcome and outcome.data) or experiment.data,
         differs=experiment.differs,
         seed=seed,
         seeds=len(checked[0].values),

@@ -33,32 +33,52 @@ wgan reproduce sliding-gaussians                 # the picture, the verdict, the
 wgan reproduce parallel-lines --seconds 60       # as many seeds as the time allows
 wgan reproduce all                               # those without a result, then this page
 ```
+
+MNIST, its classifier and the text are looked for in `$WGAN_DATA`, or in `../shared/data`. Without
+them the 8 x 8 digits that come with the package stand in for MNIST, which the result says, and
+`text` is left out. The results behind this page are kept: `wgan reproduce all --out
+benchmarks/results/reproduction` writes it again from them.
 """
 
 
-def write_gallery(place: Path, found: Sequence[tuple[Experiment, Result]], out: Path) -> None:
+def write_gallery(
+    place: Path,
+    found: Sequence[tuple[Experiment, Result]],
+    out: Path,
+    left: Sequence[Experiment] = (),
+) -> None:
     """Write the page, and its pictures beside it under ``images/reproduction/``.
 
+    Those `left` without a result are named in its table.
+
+    A picture that is not in `out`, as with results that were kept without theirs, stays as it is.
+
     Raises:
-        UserError: The page cannot be written.
+        UserError: The page cannot be written, or a picture is in neither place.
     """
     images = place.parent / _IMAGES
     try:
         images.mkdir(parents=True, exist_ok=True)
         for experiment, result in found:
-            if result.seeds:
-                write_whole(images / f"{experiment.name}.png", _small(picture(experiment, out)))
-        write_whole(place, page(found).encode())
+            made, shown = picture(experiment, out), images / f"{experiment.name}.png"
+            if result.seeds and made.is_file():
+                write_whole(shown, _small(made))
+            elif result.seeds and not shown.is_file():
+                raise UserError(
+                    f"there is no picture {made}; remove {made.with_suffix('')} to run it again"
+                )
+        write_whole(place, page(found, left).encode())
     except OSError as error:
         raise UserError(f"cannot write {error.filename or place}: {error.strerror}") from None
 
 
-def page(found: Sequence[tuple[Experiment, Result]]) -> str:
+def page(found: Sequence[tuple[Experiment, Result]], left: Sequence[Experiment] = ()) -> str:
     """The results in Markdown: a summary, then each with its picture and numbers."""
     lines = ["| figure or claim | source | verdict |", "|---|---|---|"]
     lines += [
         f"| [{one.title}](#{one.name}) | {one.source} | {result.verdict} |" for one, result in found
     ]
+    lines += [f"| `{one.name}`: {one.title} | {one.source} | not run |" for one in left]
     sections = [_section(experiment, result) for experiment, result in found]
     return "\n".join([_INTRODUCTION, *lines, "", *sections]).rstrip() + "\n"
 
