@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from wgan.api import start
-from wgan.session import report
+from wgan.session import Session, report
 
 SLACK = 16 * 2**20
 """Bytes that memory may grow by after the first fifth of a run."""
@@ -92,6 +92,7 @@ def run(steps: int, samples: int, folder: Path) -> tuple[list[dict[str, float]],
     often = max(1, steps // 200)
     given = {**TINY, "steps": steps, "audit_every": often, "checkpoint_every": often}
     session, _ = start("gaussians8", given, folder / "run")
+    assert isinstance(session, Session)  # there is one process
     began, every = time.monotonic(), max(1, steps // samples)
     seen = []
     with contextlib.closing(session):
