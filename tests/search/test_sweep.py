@@ -67,7 +67,7 @@ def test_the_setting_that_is_clearly_better_wins(found: wgan.Sweep) -> None:
 def test_the_objective_is_the_audited_excess(found: wgan.Sweep) -> None:
     for trial in found.trials:
         audits = [
-            (record["step"], record["audit.excess"])
+            (record["step"], float(str(record["audit.excess"])))
             for record in Run.open(trial.path).records()
             if "audit.excess" in record
         ]
