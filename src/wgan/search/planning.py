@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import time
 from collections.abc import Mapping
@@ -94,7 +95,7 @@ def settle(
         raise UserError(
             f"a budget of {budget:.0f} s leaves {share:.1f} s for each of {trials} trials, and an "
             f"audit takes {audit_seconds:.2g} s and a step {state_seconds:.2g} s here: give "
-            f"--budget {needed:.0f}s or more, or --trials {fits} or fewer"
+            f"--budget {math.ceil(needed)}s or more, or --trials {fits} or fewer"
         )
     every = _rounded(every)
     reason = (
