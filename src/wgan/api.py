@@ -21,6 +21,7 @@ from wgan.comparison import Comparison, compare_runs
 from wgan.config import data_options, resolve
 from wgan.data import open_source
 from wgan.errors import UnknownNameError, UserError
+from wgan.memory import refuse_what_does_not_fit
 from wgan.operands import Operand, common_bounds, critic_of, features_of, gather
 from wgan.plugins import looked_up, recorded_plugins
 from wgan.run import Run, next_path, refuse_existing
@@ -324,6 +325,7 @@ def start(
     )
     name = str(data) if isinstance(data, (str, os.PathLike)) else "array"
     config, departures = looked_up(lambda: resolve(given, source, name), recorded)
+    refuse_what_does_not_fit(config, source, generator, critic)
     path = next_path(Path("runs"), f"{source.name}-{config.recipe}") if out is None else Path(out)
     session = Session.create(path, config, departures, source, generator=generator, critic=critic)
     session.started = started
@@ -370,6 +372,7 @@ def reopen(
         if seconds is not None and not 0 < seconds < math.inf:
             raise UserError(f"`seconds` must be > 0, got {seconds}")
         config = dataclasses.replace(config, steps=steps, seconds=seconds)
+    refuse_what_does_not_fit(config, source, generator, critic)
     session = Session.resume(
         directory, config, source, allow=allow, generator=generator, critic=critic
     )
