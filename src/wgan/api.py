@@ -23,6 +23,7 @@ from wgan.config import data_options, resolve
 from wgan.data import open_source
 from wgan.data.base import Source
 from wgan.errors import UnknownNameError, UserError
+from wgan.memory import refuse_what_does_not_fit
 from wgan.operands import Operand, common_bounds, critic_of, features_of, gather
 from wgan.plugins import looked_up, recorded_plugins
 from wgan.run import Run, next_path, refuse_existing
@@ -351,6 +352,7 @@ def start(
     config, departures = looked_up(lambda: resolve(given, source, name), recorded)
     ranks.require_same("the configuration", json.dumps(config.plain()))
     title = f"{source.name}-{config.recipe}"
+    refuse_what_does_not_fit(config, source, generator, critic)
     path = Path(ranks.decided(lambda: str(out or next_path(Path("runs"), title))))
     session = Session.create(path, config, departures, source, generator=generator, critic=critic)
     _bound(session, started)
@@ -414,6 +416,7 @@ def reopen(
         if seconds is not None and not 0 < seconds < math.inf:
             raise UserError(f"`seconds` must be > 0, got {seconds}")
         config = dataclasses.replace(config, steps=steps, seconds=seconds)
+    refuse_what_does_not_fit(config, source, generator, critic)
     session = Session.resume(
         directory, config, source, allow=allow, generator=generator, critic=critic
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -69,6 +70,16 @@ def make_card(
         "processes": ranks.describe(),
         "resumptions": [],
     }
+
+
+def peak_bytes(device: str) -> int:
+    """The most memory that this process has held so far: on the GPU, or its resident memory."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def versions() -> dict[str, str]:

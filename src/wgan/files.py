@@ -11,6 +11,7 @@ import math
 import os
 import stat
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,8 +32,56 @@ class TooLargeError(ValueError):
 
 
 def memory_bytes() -> int:
-    """The memory of this machine."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """The memory of this machine, or what its group of processes may use of it."""
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([whole, *(limit for limit, _ in group_limits())])
+
+
+def free_bytes() -> int:
+    """Memory that may still be taken without swapping, by this machine and by its group."""
+    found = [memory_bytes()]
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                found.append(1024 * int(line.split()[1]))
+    found += [limit - used for limit, used in group_limits()]
+    return max(0, min(found))
+
+
+def group_limits(
+    groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> list[tuple[int, int]]:
+    """Limits of the control groups of this process and bytes used of them, files' pages apart.
+
+    Args:
+        groups: Where the groups are mounted.
+        own: The file that says which are this process's.
+    """
+    found = []
+    with suppress(OSError):
+        for line in own.read_text().splitlines():
+            number, kinds, path = line.split(":", 2)
+            if number != "0" and "memory" not in kinds.split(","):
+                continue
+            root, names = (
+                (groups, ("memory.max", "memory.current", "inactive_file"))
+                if number == "0"
+                else (groups / "memory", _FIRST_NAMES)
+            )
+            place = root / path.lstrip("/")
+            for folder in (place, *place.parents):
+                with suppress(OSError, ValueError):
+                    limit, used = (int((folder / name).read_text()) for name in names[:2])
+                    stat = dict(
+                        part.split() for part in (folder / "memory.stat").read_text().splitlines()
+                    )
+                    found.append((limit, used - int(stat.get(names[2], 0))))
+                if folder == root:
+                    break
+    return found
+
+
+_FIRST_NAMES = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
 def refuse_excess(claimed: int, stored: int, what: str = "it") -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from wgan.auto import Departure
 from wgan.build import build_state
-from wgan.card import differences, make_card, now, processes_at, versions
+from wgan.card import differences, make_card, now, peak_bytes, processes_at, versions
 from wgan.config import Config
 from wgan.data.base import Source
 from wgan.diagnostics import Audit, Said, Stopping, Watch, data_facts
@@ -455,6 +455,7 @@ class Session:
         if self.status != "failed":
             self.run.card.pop("reason", None)
         self.run.card |= {"step": self.state.step, "status": self.status}
+        self.run.card["peak_memory_bytes"] = peak_bytes(self.config.device)
         if self._stopping.reason:
             self.run.card["stopped_by"] = self._stopping.reason
         if self.audit is not None:

@@ -219,7 +219,9 @@ def test_a_signal_to_one_rank_stops_all_and_saves(tmp_path: Path) -> None:
 
 
 def test_a_mistake_is_said_once(tmp_path: Path) -> None:
-    processes = two(*TRAIN, "--steps", "2", "--out", str(tmp_path / "run"), "--batch-size", "9")
+    command = [*TRAIN, "--steps", "2", "--out", str(tmp_path / "run")]
+    command[command.index("--batch-size") + 1] = "9"
+    processes = two(*command)
     with ended(processes):
         said = [process.communicate(timeout=PATIENCE)[1] for process in processes]
     assert [process.returncode for process in processes] == [2, 2]

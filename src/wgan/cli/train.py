@@ -68,7 +68,8 @@ def train(
     Example: `wgan train digits --recipe wgan-gp --seconds 60`
 
     Args:
-        data: A name (`wgan data` lists them), a folder or zip of pictures, an array (.npy, .npz,
+        data: A name (`wgan data` lists them), a folder or zip of pictures, a folder of shards
+            (.tar, .parquet), an array (.npy, .npz,
             HDF5, IDX) or a table (.csv, .parquet) [digits].
         recipe: A published method; `wgan recipes` lists them [wgan-gp].
         steps: Generator updates in all.

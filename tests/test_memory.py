@@ -1,0 +1,123 @@
+"""A run that does not fit says so before it starts, by what it will really need."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import wgan
+from wgan import memory
+from wgan.build import build_state
+from wgan.config import Config, resolve
+from wgan.data import Source, open_source
+from wgan.errors import UserError
+from wgan.files import free_bytes, group_limits, memory_bytes
+from wgan.memory import _Alive, needed, refuse_what_does_not_fit
+from wgan.training import train
+
+SMALL: dict[str, Any] = {"width": 16, "depth": 2, "latent": 4}
+
+
+def made(data: Any, **given: Any) -> tuple[Config, Source]:
+    source = open_source(data)
+    return resolve({**SMALL, **given}, source, "x")[0], source
+
+
+def peak(config: Config, source: Source) -> int:
+    """Bytes alive at most in a step of the real size."""
+    state = build_state(config, source)
+    for _ in train(state, source, until=1):
+        pass
+    alive = _Alive()
+    alive.add(state.tensors().values())
+    with alive:
+        for _ in train(state, source, until=2):
+            pass
+    return max(alive.trace)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "batch"), [("wgan-gp", 500), ("cramer", 300), ("mmd", 300), ("sliced", 500)]
+)
+def test_steps_of_a_few_samples_tell_what_a_real_one_takes(recipe: str, batch: int) -> None:
+    config, source = made("gaussians8", recipe=recipe, batch_size=batch, warmup=False)
+    need = needed(config, source, free=2**24)
+    assert need is not None
+    found = need.at(batch) / memory.ALLOWANCE
+    assert found == pytest.approx(peak(config, source), rel=0.05)
+
+
+def test_pictures_and_convolutions_too() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (200, 16, 16, 3), dtype=np.uint8)
+    source = open_source(pictures)
+    config, _ = resolve({"width": 4, "batch_size": 64, "n_critic": 2, "warmup": False}, source, "x")
+    need = needed(config, source, free=2**24)
+    assert need is not None
+    assert need.at(64) / memory.ALLOWANCE == pytest.approx(peak(config, source), rel=0.05)
+
+
+def test_nothing_is_changed_by_looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def critic_losses(name: str) -> list[object]:
+        run = wgan.train(
+            "gaussians8", out=tmp_path / name, steps=3, batch_size=32, audit_every=0, **SMALL
+        )
+        return [record["critic_loss"] for record in run.records]
+
+    looked = critic_losses("a")
+    monkeypatch.setattr("wgan.api.refuse_what_does_not_fit", lambda *given: None)
+    assert critic_losses("b") == looked
+
+
+def test_what_does_not_fit_is_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, source = made("gaussians8", recipe="mmd", batch_size=4000)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 2**26)
+    with pytest.raises(
+        UserError,
+        match=r"a step needs about [\d.]+ GiB with `batch_size` 4000, and 0\.0625 GiB are free; "
+        r"use --batch-size (\d+) or less.*, or a smaller --width",
+    ) as caught:
+        refuse_what_does_not_fit(config, source)
+    fits = int(str(caught.value).split("--batch-size ")[1].split()[0])
+    assert 8 < fits < 4000
+    refuse_what_does_not_fit(made("gaussians8", recipe="mmd", batch_size=fits)[0], source)
+    with pytest.raises(UserError):
+        refuse_what_does_not_fit(made("gaussians8", recipe="mmd", batch_size=fits + 5)[0], source)
+
+
+def test_networks_that_do_not_fit_make_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_step(*given: object, **named: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(memory, "train", no_step)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 2**20)
+    with pytest.raises(UserError, match=r"the networks, .* and 0\.000977 GiB are free; use a smal"):
+        wgan.train("gaussians8", out=tmp_path / "run", width=256, batch_size=8, steps=1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_limit_of_a_group_counts(tmp_path: Path) -> None:
+    own, groups = tmp_path / "own", tmp_path / "groups"
+    (groups / "a" / "b").mkdir(parents=True)
+    own.write_text("0::/a/b\n")
+    (groups / "a" / "b" / "memory.max").write_text("max\n")
+    (groups / "a" / "b" / "memory.current").write_text("5\n")
+    (groups / "a" / "memory.max").write_text("1000\n")
+    (groups / "a" / "memory.current").write_text("700\n")
+    (groups / "a" / "memory.stat").write_text("anon 1\ninactive_file 200\n")
+    assert group_limits(groups, own) == [(1000, 500)]
+    own.write_text("12:cpu:/\n3:memory:/c\n")
+    (groups / "memory" / "c").mkdir(parents=True)
+    (groups / "memory" / "c" / "memory.limit_in_bytes").write_text("800\n")
+    (groups / "memory" / "c" / "memory.usage_in_bytes").write_text("300\n")
+    (groups / "memory" / "c" / "memory.stat").write_text("total_inactive_file 100\n")
+    assert group_limits(groups, own) == [(800, 200)]
+    assert 0 < free_bytes() <= memory_bytes()
+
+
+def test_the_peak_is_on_the_card(tmp_path: Path) -> None:
+    run = wgan.train("gaussians8", out=tmp_path / "run", steps=1, audit_every=0, **SMALL)
+    peak = run.run.card["peak_memory_bytes"]
+    assert 2**25 < peak < 2**36
