@@ -90,7 +90,7 @@ def test_data_trouble_is_said_at_the_first_step() -> None:
 
 def test_growth_without_end_is_said_without_audits() -> None:
     records = [{"step": s, "critic_gradient_norm": 1e-4 * 2.0 ** (s / 6)} for s in range(1, 400)]
-    found = said(watch(heed=True), records)  # type: ignore[arg-type]
+    found = said(watch(heed=True), records)
     names = [finding.name for answer in found.values() for finding in answer.findings]
     assert names[0] == "divergence-ahead"
     assert len(names) == len(set(names))

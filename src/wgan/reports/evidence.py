@@ -36,7 +36,10 @@ class _Curves:
 
 _EXCESS = _Curves((("audit.excess",), ("audit.excess_high",)))
 _OWN = _Curves(((_ESTIMATE,),), limit=0.0)
-_NORMS = _Curves((("critic_gradient_norm",), ("generator_gradient_norm",)), log=True)
+_NORMS = _Curves(
+    (("critic_gradient_norm", "critic_loss"), ("generator_gradient_norm", "generator_loss")),
+    log=True,
+)
 _SLOPE = _Curves((("audit.slope_median", "slope"),), log=True, limit=1.0)
 _CURVES: dict[str, _Curves] = {
     "diverged": _NORMS,
@@ -180,7 +183,7 @@ def _bars(name: str, x: Examination) -> Bars:
         }[name]
         return {key: (judged[key].value, judged[key].floor) for key in keys if key in judged}
     if name == "vanishing-gradient" and networks is not None:
-        layers = {f"layer {i}": (n.gradient, None) for i, n in enumerate(networks.critic, 1)}
+        layers: Bars = {f"layer {i}": (n.gradient, None) for i, n in enumerate(networks.critic, 1)}
         sizes = [size for size, _ in layers.values() if size > 0]
         return layers if len(sizes) > 2 and min(sizes) < 1e-2 * max(sizes) else {}
     if name == "learning-rate-too-high" and networks is not None:
