@@ -170,15 +170,15 @@ def examine_columns(columns: Mapping[str, tuple[Series, Series]]) -> Examination
     reason = _ended(found)
     found = {name: _finite(curve) for name, curve in found.items()}
     if "discriminator_of_real" in found and "critic_loss" in found:
-        steps, loss = found["critic_loss"]
-        found["js_estimate"] = steps, math.log(2) - loss / 2
+        at, loss = found["critic_loss"]
+        found["js_estimate"] = at, math.log(2) - loss / 2
     estimate = "wasserstein_estimate" if "wasserstein_estimate" in found else None
     steps = max(len(values) for _, values in found.values())
     named = sorted(set(found) & set(_NAMES))
     missing = "networks, data and samples: these are the losses of another tool" + (
         f", of which {', '.join(named)} are known here" if named else ", with names not known here"
     )
-    return Examination(*(steps, found), estimate=estimate, reason=reason, missing=missing)
+    return Examination(steps, found, estimate=estimate, reason=reason, missing=missing)
 
 
 def _ended(found: Mapping[str, tuple[Series, Series]]) -> str:
