@@ -488,6 +488,11 @@ def sections(shown_by: Mapping[str, tuple[str, Examination]], images: Path) -> l
     return lines
 
 
+def _untrained(half: str, trained: int) -> str:
+    left = sum(case.half == half for case in CASES) - trained
+    return f" {left} of its cases have not been trained yet." if left else ""
+
+
 def page(results: Results, images: Path) -> str:
     """docs/doctor.md: the rules, and how they did."""
     lines = [
@@ -560,7 +565,8 @@ def page(results: Results, images: Path) -> str:
             said,
             "",
             f"{sum(right(*one) for one in sick)} of {len(sick)} sick runs are right, and "
-            f"{sum(right(*one) for one in well)} of {len(well)} healthy ones.",
+            f"{sum(right(*one) for one in well)} of {len(well)} healthy ones."
+            + _untrained(half, len(chosen)),
             "",
             "| run | made so | verdict | found | |",
             "|---|---|---|---|---|",

@@ -78,6 +78,38 @@ def test_losses_of_other_tools(tmp_path: Path) -> None:
         wgan.doctor(tmp_path / "text.csv")
 
 
+def test_a_script_of_pytorch_and_its_csv(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The columns of the DCGAN tutorial, of a discriminator that wins; other marks; a bad end."""
+    path = tmp_path / "log.csv"
+    rows = [
+        f"{i // 50};{i % 50};{1.3 * 0.98**i:.4f};{2 + i / 99:.3f};0.98;0.01" for i in range(400)
+    ]
+    path.write_text("\n".join(["epoch;batch;Loss_D;Loss_G;D(x);D(G(z))", *rows]))
+    assert main(["doctor", str(path), "--plots", str(tmp_path / "plots")]) == 0
+    out = capsys.readouterr().out
+    assert "critic-saturated (75% sure)" in out
+    assert "JS estimate, step 1 to 400: 0.0" in out
+    assert (tmp_path / "plots" / "critic-saturated.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "plots" / "doctor.html").read_text()
+    assert "<svg" in page
+    assert "To do: --recipe wgan-gp" in page
+    path.write_text(
+        "step\tD Loss\n" + "\n".join(f"{i}\t{'nan' if i > 80 else 1}" for i in range(99))
+    )
+    (found,) = wgan.doctor(path).findings
+    assert (found.name, found.evidence) == (
+        "diverged",
+        "`critic_loss` is not finite from step 81 on",
+    )
+    path.write_text("step,loss_d\n" + "\n".join(f"{i},{-(2.0 ** (i / 9))}" for i in range(300)))
+    assert [f.name for f in wgan.doctor(path).findings] == ["divergence-ahead"]
+    path.write_text("1,2\n3,4\n")
+    with pytest.raises(UserError, match="has no line of names"):
+        wgan.doctor(path)
+
+
 def test_event_files_of_other_tools(tmp_path: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 

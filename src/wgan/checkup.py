@@ -116,8 +116,13 @@ def examine_any(run: str | os.PathLike[str] | Run, **again: Any) -> Examination:
 
 
 _NAMES = {
-    "critic_loss": ("critic_loss", "loss_d", "d_loss", "errd", "loss_critic", "disc_loss", "lossd"),
-    "generator_loss": ("generator_loss", "loss_g", "g_loss", "errg", "gen_loss", "lossg"),
+    "critic_loss": (
+        *("critic_loss", "loss_d", "d_loss", "errd", "loss_critic", "disc_loss", "lossd"),
+        *("discriminator_loss", "loss_discriminator"),
+    ),
+    "generator_loss": (
+        *("generator_loss", "loss_g", "g_loss", "errg", "gen_loss", "lossg", "loss_generator"),
+    ),
     "wasserstein_estimate": (
         *("wasserstein_estimate", "wasserstein_distance", "wasserstein", "w_dist", "wdist"),
         *("wasserstein_d", "estimate"),
@@ -125,6 +130,7 @@ _NAMES = {
     "gradient_penalty": ("gradient_penalty", "gp", "grad_penalty"),
     "critic_gradient_norm": ("critic_gradient_norm", "grad_norm_d", "d_grad_norm"),
     "generator_gradient_norm": ("generator_gradient_norm", "grad_norm_g", "g_grad_norm"),
+    "discriminator_of_real": ("d(x)", "d_x", "d_real", "real_score"),
     "step": ("step", "steps", "iteration", "iter", "global_step", "gen_iterations"),
 }
 """What other tools call the terms of the records, in small letters without slashes."""
@@ -150,28 +156,62 @@ def foreign(path: Path) -> dict[str, tuple[Series, Series]] | None:
 
 
 def examine_columns(columns: Mapping[str, tuple[Series, Series]]) -> Examination:
-    """An examination of losses alone."""
+    """An examination of losses alone.
+
+    Where a discriminator's output on real samples is among them, it is a standard GAN's, and its
+    loss gives the JS estimate: ``log 2 - critic_loss / 2``.
+    """
     known = {name: term for term, names in _NAMES.items() for name in names}
     found = {}
     for name, curve in columns.items():
         short = name.lower().rsplit("/", 1)[-1].strip().replace(" ", "_").replace("-", "_")
         if not short.endswith("_seconds"):  # of some steps only
             found[known.get(short, short)] = curve
+    reason = _ended(found)
+    found = {name: _finite(curve) for name, curve in found.items()}
+    if "discriminator_of_real" in found and "critic_loss" in found:
+        at, loss = found["critic_loss"]
+        found["js_estimate"] = at, math.log(2) - loss / 2
     estimate = "wasserstein_estimate" if "wasserstein_estimate" in found else None
     steps = max(len(values) for _, values in found.values())
     named = sorted(set(found) & set(_NAMES))
     missing = "networks, data and samples: these are the losses of another tool" + (
         f", of which {', '.join(named)} are known here" if named else ", with names not known here"
     )
-    return Examination(steps=steps, curves=found, estimate=estimate, missing=missing)
+    return Examination(steps, found, estimate=estimate, reason=reason, missing=missing)
+
+
+def _ended(found: Mapping[str, tuple[Series, Series]]) -> str:
+    """Which term was not finite to the end, and from which step on; empty where all were."""
+    for name, (steps, values) in found.items():
+        good = np.isfinite(values)
+        late = steps[~good & (steps > steps[good].max(initial=-np.inf))]
+        if len(late):
+            return f"`{name}` is not finite from step {late.min():,.0f} on"
+    return ""
+
+
+def _finite(curve: tuple[Series, Series]) -> tuple[Series, Series]:
+    steps, values = curve
+    good = np.isfinite(values)
+    return steps[good], values[good]
 
 
 def _of_csv(path: Path) -> dict[str, tuple[Series, Series]]:
     try:
         with path.open(newline="", errors="replace") as file:
-            rows = list(csv.DictReader(file))
+            head = file.readline()
+            file.seek(0)
+            # Commas win: a name may have a space or a bar in it, and numbers hardly a comma.
+            marks = {mark: head.count(mark) for mark in (",", ";", "\t")}
+            rows = list(csv.DictReader(file, delimiter=max(marks, key=lambda m: marks[m])))
     except (OSError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}") from None
+    if rows and all(_number(name) is not None for name in rows[0] if name is not None):
+        raise UserError(
+            f"{path} has no line of names, which say what its columns are: write one as its first "
+            "line, such as step,critic_loss,generator_loss"
+        )
     columns: dict[str, tuple[list[float], list[float]]] = {}
     for number, row in enumerate(rows, 1):
         given = {str(name).strip(): value for name, value in row.items() if name is not None}
@@ -182,17 +222,20 @@ def _of_csv(path: Path) -> dict[str, tuple[Series, Series]]:
             value = _number(text)
             if name != step_name and value is not None:
                 steps, values = columns.setdefault(name, ([], []))
-                steps.append(number if step is None else step)
+                steps.append(number if step is None or not math.isfinite(step) else step)
                 values.append(value)
-    return {name: (np.array(steps), np.array(values)) for name, (steps, values) in columns.items()}
+    return {
+        name: (np.array(steps, float), np.array(values))
+        for name, (steps, values) in columns.items()
+        if np.isfinite(values).any()
+    }
 
 
 def _number(text: object) -> float | None:
     try:
-        value = float(str(text))
+        return float(str(text))
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
 
 
 def _of_events(path: Path) -> dict[str, tuple[Series, Series]]:
@@ -203,8 +246,8 @@ def _of_events(path: Path) -> dict[str, tuple[Series, Series]]:
         events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
         events.Reload()
         for tag in events.Tags()["scalars"]:
-            kept = [event for event in events.Scalars(tag) if math.isfinite(event.value)]
-            if kept:
+            kept = events.Scalars(tag)
+            if any(math.isfinite(event.value) for event in kept):
                 found[tag] = (
                     np.array([float(event.step) for event in kept]),
                     np.array([float(event.value) for event in kept]),

@@ -303,14 +303,17 @@ def _diverged(x: Examination) -> _Told | None:
 def _diverging(x: Examination) -> _Told | None:
     if x.reason:
         return None
-    steps, values = x.curves.get("critic_gradient_norm", (np.empty(0), np.empty(0)))
-    _, medians = blocks(steps, values)
+    key, what = "critic_gradient_norm", "critic's gradient norm"
+    if key not in x.curves and not x.config:  # the losses of another tool
+        key, what = "critic_loss", "critic's loss"
+    steps, values = x.curves.get(key, (np.empty(0), np.empty(0)))
+    _, medians = blocks(steps, np.abs(values))
     doublings, straight = growth(medians)
     if doublings < 5 or straight < 0.7:
         return None
     left = (math.log2(1e38) - math.log2(max(float(medians[-1]), 1e-300))) / doublings
     return _found(
-        f"the critic's gradient norm doubled {doublings:.1f} times in the last third of the run "
+        f"the {what} doubled {doublings:.1f} times in the last third of the run "
         f"and is now {_number(float(medians[-1]))}",
         "Growth that keeps its pace ends in an overflow, here after about "
         f"{left * x.steps / 3:,.0f} more steps.",
@@ -645,16 +648,20 @@ def _dominates(x: Examination) -> _Told | None:
 )
 def _saturated(x: Examination) -> _Told | None:
     value = x.late("js_estimate")
-    if not far(x) or not (value > 0.85 * _LOG2 or _strong(x)):
+    if not x.config:  # the losses of another tool: whether samples are far is not known
+        if not value > 0.95 * _LOG2:
+            return None
+    elif not far(x) or not (value > 0.85 * _LOG2 or _strong(x)):
         return None
     return _found(
-        f"the JS estimate is {_number(value)} of at most log 2 = 0.693; the generator's gradient "
-        f"has a norm of {_number(x.late('generator_gradient_norm'))}",
+        f"the JS estimate is {_number(value)} of at most log 2 = 0.693"
+        + (f"; the generator's gradient has a norm of {_number(x.late('generator_gradient_norm'))}")
+        * ("generator_gradient_norm" in x.curves),
         "The two distributions hardly overlap, so that a good discriminator is sure everywhere "
         "and its slope there is 0.",
         "--recipe wgan-gp, whose critic keeps its slope; or fewer critic updates (--n-critic 1) "
         "and --recipe gan-ns",
-        _sure(value / _LOG2, 0.85, low=0.85) if value > 0.85 * _LOG2 else 0.75,
+        _sure(value / _LOG2, 0.85, low=0.85) if value > 0.85 * _LOG2 and x.config else 0.75,
     )
 
 

@@ -36,7 +36,10 @@ class _Curves:
 
 _EXCESS = _Curves((("audit.excess",), ("audit.excess_high",)))
 _OWN = _Curves(((_ESTIMATE,),), limit=0.0)
-_NORMS = _Curves((("critic_gradient_norm",), ("generator_gradient_norm",)), log=True)
+_NORMS = _Curves(
+    (("critic_gradient_norm", "critic_loss"), ("generator_gradient_norm", "generator_loss")),
+    log=True,
+)
 _SLOPE = _Curves((("audit.slope_median", "slope"),), log=True, limit=1.0)
 _CURVES: dict[str, _Curves] = {
     "diverged": _NORMS,
