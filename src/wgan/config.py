@@ -349,8 +349,8 @@ def resolve(
         steps = settings.steps
     elif steps is None:
         departures = tuple(d for d in departures if d.field != "steps")
-    short = network == "mlp" or small_pictures(source.codec.kind, source.codec.shape)
-    every = 500 if short else 100
+    quick = network == "mlp" or small_pictures(source.codec.kind, source.codec.shape)
+    every = 500 if quick else 100  # steps
     precision, why = find_precision(
         str(given.get("precision", "auto" if mode == "auto" else "fp32")),
         device,
