@@ -30,7 +30,7 @@ from wgan.objectives import (
 )
 from wgan.recipes import NETWORK_DEFAULTS, Recipe, Settings, fits
 
-_SMALL_SIDE = 32  # pixels, up to which pictures count as small
+_SMALL_SIDE = 32  # pixels
 _SMALL = 8  # numbers a sample, below which data counts as low-dimensional
 
 
@@ -136,6 +136,11 @@ def auto(recipe: Recipe, facts: Facts) -> list[Departure]:
     return [d for d in departures if d.value != d.published]
 
 
+def small_pictures(kind: str, shape: tuple[int, ...]) -> bool:
+    """Whether data are pictures of at most 32 pixels a side, whose steps are short."""
+    return kind == "image" and max(shape[1:]) <= _SMALL_SIDE
+
+
 def _on_pictures(recipe: Recipe, start: Settings, facts: Facts) -> dict[str, tuple[Any, str]]:
     """What convolutional networks want without a GPU; measured by `benchmarks/quality.py`."""
     wanted: dict[str, tuple[Any, str]] = {
@@ -146,7 +151,7 @@ def _on_pictures(recipe: Recipe, start: Settings, facts: Facts) -> dict[str, tup
     if start.optimizer != "adam" or start.n_critic < 3:
         return wanted
     penalised = any(isinstance(c, GradientPenalty) for c in recipe.constraints)
-    small = max(facts.shape[1:], default=0) <= _SMALL_SIDE  # rows are refused later
+    small = small_pictures(facts.kind, facts.shape)
     rate, n_critic = (4e-3, 1) if penalised and small else (5e-4, 2)
     wanted["n_critic"] = (n_critic, "on a CPU generator updates are what is short")
     for player in ("generator_lr", "critic_lr"):

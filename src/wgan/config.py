@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wgan.auto import Departure, Facts, auto, published
+from wgan.auto import Departure, Facts, auto, published, small_pictures
 from wgan.constraints import (
     Constraint,
     OrthogonalRegularisation,
@@ -46,7 +46,6 @@ _OPTIMIZER_FIELDS: dict[str, dict[str, float | None]] = {
     "rmsprop": {"alpha": 0.99},
     "sgd": {"beta1": 0.0},
 }
-_SMALL_SIDE = 32  # pixels: steps on smaller pictures are short, and 100 of them no time
 _FIXED_DEPTH = {"autoencoder", "autoencoder-l2"} | {
     name for name, defaults in NETWORK_DEFAULTS.items() if defaults["depth"] is None
 }
@@ -361,7 +360,8 @@ def resolve(
     if not isinstance(heed, bool):
         raise UserError(f"`heed` must be true or false, got {heed!r}")
     on_divergence = str(given.get("on_divergence", "rollback" if heed else "stop"))
-    every = 500 if network == "mlp" or max(source.shape[1:], default=0) <= _SMALL_SIDE else 100
+    quick = network == "mlp" or small_pictures(source.codec.kind, source.codec.shape)
+    every = 500 if quick else 100  # steps
     precision, why = find_precision(
         str(given.get("precision", "auto" if mode == "auto" else "fp32")),
         device,

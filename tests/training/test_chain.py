@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from wgan.constraints.base import input_gradient
 from wgan.networks import CriticNetwork, NetworkSpec, Shapes, make_critic, make_generator
 from wgan.training.chain import Chain
+from wgan.training.sampling import synthesize
 from wgan.training.step import bind_critic
 
 CASES: dict[str, tuple[str, Shapes, int | None]] = {
@@ -149,3 +150,15 @@ def test_a_chain_in_half_precision_is_close(case: str) -> None:
         error = (rough - exact).norm() / exact.norm().clamp_min(1e-6)
         assert error < 0.1  # units near 0 change their sign
     assert not torch.equal(found[0][0], found[1][0])
+
+
+@pytest.mark.parametrize("network", ["mlp", "dcgan"])
+def test_samples_are_the_generators(network: str) -> None:
+    shapes = Shapes((1, 8, 8), 3, bounded=True)
+    norm = "none" if network == "mlp" else "batch"
+    generator = make_generator(network, NetworkSpec(6, 2, norm), shapes, 0)
+    assert (Chain.of(generator) is not None) == (network == "mlp")
+    latent = torch.randn(300, 3)  # more than are generated at a time
+    samples = synthesize(generator, latent, None, latent)
+    assert generator.training
+    torch.testing.assert_close(samples, generator.eval()(latent).detach(), rtol=1e-5, atol=1e-6)

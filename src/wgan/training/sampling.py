@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
+from wgan.training.chain import Chain
 from wgan.training.step import generate
 
 _BATCH = 256  # samples generated at a time
@@ -17,9 +20,10 @@ def synthesize(
     """Samples in training units on the CPU, generated in evaluation mode, a batch at a time."""
     training = generator.training
     generator.eval()
+    chain = Chain.of(generator)
+    give = chain.generate if chain is not None and chain.free else partial(generate, generator)
     parts = [
-        generate(
-            generator,
+        give(
             latent[i : i + _BATCH].to(like),
             None if condition is None else condition[i : i + _BATCH].to(like),
         )
