@@ -184,7 +184,9 @@ def test_a_killed_sweep_goes_on_with_the_trial_that_was_left(table: str, tmp_pat
     process.kill()
     _, said = process.communicate()
     assert process.returncode == -signal.SIGKILL, said
-    assert trial_lock(out, 0).acquire(wait=False)  # nobody holds it
+    lock = trial_lock(out, 0)
+    assert lock.acquire(wait=False)  # nobody holds it
+    lock.release()
     with (out / "journal.log").open("ab") as journal:
         journal.write(b'{"op_code": 9, "wor')  # as a kill within a write would leave it
     lines: list[str] = []

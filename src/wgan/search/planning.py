@@ -129,12 +129,11 @@ def default_point(
     """The recipe's own settings as a point, where the space holds them."""
     start = {"recipe": given.get("recipe", "wgan-gp")} if "recipe" in space else {}
     config, _ = resolve({**given, **start}, source, data)
-    plain = config.plain()
     point: dict[str, Value] = {}
     for name, dimension in space.items():
         if not applies(name, given, {**start, **point}, source):
             continue
-        value = _own(name, plain)
+        value = _own(name, config)
         if isinstance(dimension, Range) and not dimension.whole and isinstance(value, int):
             value = float(value)
         if value not in dimension:
@@ -143,15 +142,16 @@ def default_point(
     return point
 
 
-def _own(name: str, plain: Mapping[str, Any]) -> Any:
+def _own(name: str, config: Config) -> Any:
     """A setting's value in a configuration; None where the two players' differ."""
+    plain = config.plain()
     both = {
         "lr": ("generator_lr", "critic_lr"),
         "network": ("generator_network", "critic_network"),
     }.get(name)
     if both:
         first, second = (plain[part] for part in both)
-        return first if first == second else None
+        return first if first == second or not config.objective.uses_critic else None
     part, dot, field = name.partition(".")
     if not dot:
         return plain.get(name)
