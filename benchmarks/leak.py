@@ -89,7 +89,7 @@ def judge(seen: list[dict[str, float]], report_bytes: int) -> list[str]:
 
 def run(steps: int, samples: int, folder: Path) -> tuple[list[dict[str, float]], int]:
     """Train; what was seen on the way, and the bytes of the report."""
-    often = max(1, steps // 200)
+    often = max(10, steps // 200)
     given = {**TINY, "steps": steps, "audit_every": often, "checkpoint_every": often}
     session, _ = start("gaussians8", given, folder / "run")
     assert isinstance(session, Session)  # there is one process

@@ -42,6 +42,13 @@ def test_hundreds_of_kills_and_each_fault_in_every_form() -> None:
     survived("--kills", "200", "--operations", "3", "--commands", "5")
 
 
+@pytest.mark.slow
+def test_a_long_run_leaks_nothing() -> None:
+    done = run("benchmarks.leak", "--steps", "2000", "--samples", "10")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["last"]["step"] == 2000
+
+
 def test_a_few_hundred_damaged_files() -> None:
     done = run("benchmarks.fuzz", "--files", "290")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -123,6 +123,7 @@ class RowGroups:
                 table = file.read_row_group(inner, columns=list(columns), use_threads=False)
                 if table.num_rows != self.rows[group]:
                     raise ValueError(f"it states {self.rows[group]} rows and has {table.num_rows}")
+                table.validate(full=True)  # a damaged page may point beyond its dictionary
         finally:
             steady.check()  # a file that was changed may also seem damaged
         return table
