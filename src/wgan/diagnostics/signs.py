@@ -74,7 +74,7 @@ def trend(values: Series) -> Trend:
 
     v = np.asarray(values, float)
     if len(v) > _PAIRED:
-        v = blocks(np.arange(len(v)), v, _PAIRED)[1]
+        v = blocks(np.arange(len(v), dtype=float), v, _PAIRED)[1]
     n = len(v)
     if n < _FEWEST or not np.ptp(v) > 0:
         return Trend(0.0, 1.0, 0.0, 0.0)
