@@ -3,7 +3,7 @@
     python -m benchmarks.clinic --out clinic [--half HALF] [--jobs 1] [--page docs/doctor.md]
 
 The rules were written with the cases of the half `rules` in sight and scored on the half `score`.
-Then they were mended on those of `practice`, and scored once on `third`, whose cases had been
+Then they were mended on those of `practice`, and scored on a part of `third`, whose cases had been
 written down before: other recipes, data and severities. A case that has its run is not trained
 again.
 """
@@ -395,7 +395,12 @@ CASES = (
 HALVES = {
     "third": (
         "The third half",
-        "Written down before the rules were mended on the practice cases, and scored once.",
+        "Written down before the rules were mended on the practice cases. Scored once, when 14 of "
+        "its 30 cases had been trained: 10 of 11 sick runs were right (`copies-3` was not), and "
+        "none of 3 healthy ones: all were called ill for the time that audits took, and "
+        "`well-moons-3`, which was still coming closer, for a collapse as well. Since then time "
+        "that is lost is a note, and a run that comes closer fast has not collapsed. For those 14 "
+        "cases what follows is therefore no score.",
     ),
     "score": (
         "The second half",

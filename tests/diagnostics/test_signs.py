@@ -78,3 +78,11 @@ def test_blocks_are_medians() -> None:
     assert len(steps) == len(values) == 10
     assert steps[0] == 50.5
     assert values[0] == pytest.approx((50**2 + 51**2) / 2)
+
+
+def test_a_long_series_is_tested_by_its_medians() -> None:
+    """All pairs of 20,000 numbers would be 200 million."""
+    rng = np.random.default_rng(3)
+    found = trend(np.linspace(0, 1, 20_000) + rng.normal(size=20_000))
+    assert found.rises(1e-6)
+    assert found.change == pytest.approx(1, abs=0.15)

@@ -24,7 +24,7 @@ from wgan.types import Batch, Record
 PROBED = 512
 """Latents by which a unit is told to be dead."""
 
-_ROWS, _FEWEST, _NUMBERS = 5_000, 200, 2**24  # of the training data
+_ROWS, _FEWEST, _NUMBERS = 5_000, 16, 2**24  # of the training data
 ADAPTIVE = ("adam", "adamw", "optimistic-adam", "rmsprop")
 """Optimizers that move each weight by about their rate."""
 

@@ -166,8 +166,6 @@ def diagnose(examination: Examination) -> Diagnosis:
     """Apply every rule."""
     found = [f for one in RULES if (f := one.check(examination)) is not None]
     brought = {name for finding in found for name in BRINGS.get(finding.name, ())}
-    if any(finding.kind == "ill" for finding in found):
-        brought.add("time-lost")  # it costs time, and makes no samples worse
     found.sort(key=lambda f: (f.kind == "note", f.name in brought, -f.confidence))
     ill = any(finding.kind == "ill" for finding in found)
     improving = any(finding.name == "still-improving" for finding in found)
@@ -196,6 +194,8 @@ def collapsed(x: Examination) -> float:
     """
     names = ("recall", "precision", "duplicates")
     if all(name in x.judged for name in names):
+        if closing(x):
+            return 0.0  # it has not found all of the data yet
         recall, precision, copies = (x.judged[name] for name in names)
         missing = 1 - recall.value / max(recall.floor, 1e-9)
         alike = copies.value > max(0.1, 5 * copies.floor)
@@ -890,6 +890,7 @@ def _memorised(x: Examination) -> _Told | None:
     "time-lost",
     "Much of the time goes into something else than training.",
     "Over a quarter of it into audits, or over 30% into waiting for data.",
+    "note",
 )
 def _time(x: Examination) -> _Told | None:
     steps = float(x.series("step_seconds").sum())

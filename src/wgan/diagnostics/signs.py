@@ -19,6 +19,7 @@ BLOCKS = 120
 """Medians to which a series is cut."""
 
 _FEWEST = 8  # numbers of which anything is said
+_PAIRED = 400
 _RESAMPLES = 200
 
 
@@ -64,13 +65,16 @@ def trend(values: Series) -> Trend:
     ``S = sum_{i<j} sign(v_j - v_i)``; its variance for independent numbers is multiplied by
     ``(1 + r) / (1 - r)``, the loss of independent numbers in first-order red noise. r is the
     correlation of neighbours in the ranks of the detrended series where that is significant, plus
-    ``(2 + 4 r) / n`` for what detrending takes off it, and at most 0.98.
+    ``(2 + 4 r) / n`` for what detrending takes off it, and at most 0.98. A series of over 400
+    numbers is first cut to as many block medians, for all pairs are looked at.
 
     Source: Mann 1945; Sen 1968; Hamed and Rao 1998; for the bias Marriott and Pope 1954.
     """
     from scipy.stats import norm, rankdata
 
     v = np.asarray(values, float)
+    if len(v) > _PAIRED:
+        v = blocks(np.arange(len(v), dtype=float), v, _PAIRED)[1]
     n = len(v)
     if n < _FEWEST or not np.ptp(v) > 0:
         return Trend(0.0, 1.0, 0.0, 0.0)
