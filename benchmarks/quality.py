@@ -4,7 +4,7 @@
 
 The settings are those that `wgan train TRAIN --seconds 300` takes by itself. The measure is the
 Frechet distance of 10,000 samples to the test pictures in a classifier's features; beside it the
-same of as many training pictures, below which nobody gets by learning.
+same of all training pictures, below which nobody gets by learning.
 
 On a machine that does other things too, `--processor-seconds 600` gives the run as many steps as
 fit into that time of the processor, all threads together, and no bound by the clock.
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 import wgan
 from wgan.build import build_state
 from wgan.config import resolve
-from wgan.data import Source, open_source
+from wgan.data import open_source
 from wgan.metrics import feature_space, frechet_distance
 from wgan.training import train
 
@@ -35,11 +35,11 @@ _SAMPLES = 10_000
 _TIMED_SECONDS = 5.0  # of steps, to tell how many fit into a time of the processor
 
 
-def pictures(source: Source, count: int) -> NDArray[Any]:
-    """`count` pictures spread over a source, in its own units."""
+def pictures(data: str) -> NDArray[Any]:
+    """All pictures of a source in its own units."""
+    source = open_source(data)
     assert source.size is not None
-    rows = torch.arange(count) * source.size // count
-    return source.codec.decode(source.batch(rows).values)
+    return source.codec.decode(source.batch(torch.arange(source.size)).values)
 
 
 def steps_within(seconds: float, data: str, settings: dict[str, Any]) -> int:
@@ -86,8 +86,7 @@ def main() -> None:
         run = wgan.train(arguments.data, out=arguments.out or Path(folder) / "run", **settings)
         clock, processor = time.monotonic() - clock, time.process_time() - processor
         samples = run.sample(_SAMPLES, seed=1)
-    test = pictures(open_source(arguments.test), _SAMPLES)
-    real = pictures(open_source(arguments.data), _SAMPLES)
+    test, real = pictures(arguments.test), pictures(arguments.data)
     space = feature_space(arguments.features, test)
     reference = space(test)
     found = {

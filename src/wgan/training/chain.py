@@ -8,8 +8,8 @@ the scores at a penalty's points; and real samples, fakes and points share every
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,29 +28,32 @@ class _Stage:
 
     layer: nn.Module
     leak: float | None
-    half: tuple[Tensor, Tensor | None] | None = None  # weight and bias in bfloat16, for a pass
 
     @property
-    def weight(self) -> Tensor:
-        weight = self.half[0] if self.half else self.layer.weight
-        assert isinstance(weight, Tensor)
-        return weight
+    def parameters(self) -> list[Tensor]:
+        """The weight, and the bias where there is one."""
+        return [p for p in (self.layer.weight, self.layer.bias) if isinstance(p, Tensor)]
 
-    @property
-    def bias(self) -> Tensor | None:
-        bias = self.half[1] if self.half else self.layer.bias
-        assert bias is None or isinstance(bias, Tensor)
-        return bias
+    def taken(self, half: bool) -> _Taken:
+        """The stage with its weights as they are now."""
+        found = [p.detach().bfloat16() if half else p.detach() for p in self.parameters]
+        linear = isinstance(self.layer, nn.Linear)
+        return _Taken(self.layer, self.leak, linear, found[0], found[1] if found[1:] else None)
 
-    def halved(self) -> _Stage:
-        """The stage with its weights as they are now, in bfloat16."""
-        bias = None if self.bias is None else self.bias.detach().bfloat16()
-        return replace(self, half=(self.weight.detach().bfloat16(), bias))
+
+class _Taken(NamedTuple):
+    """A stage in one pass. Small networks feel how long Python takes to find a weight."""
+
+    layer: nn.Module
+    leak: float | None
+    linear: bool
+    weight: Tensor
+    bias: Tensor | None
 
     def ahead(self, values: Tensor, *, tangent: bool = False) -> Tensor:
         """The layer without its ReLU; of a `tangent` without its bias."""
         bias = None if tangent else self.bias
-        if isinstance(self.layer, nn.Linear):
+        if self.linear:
             return product(values.flatten(1), self.weight, bias)
         assert isinstance(self.layer, _CONVOLUTIONS)
         out: Tensor = self.layer._conv_forward(values, self.weight, bias)
@@ -75,7 +78,7 @@ class _Stage:
 
     def back(self, gradient: Tensor, inputs: Tensor) -> Tensor:
         """The gradient in the layer's inputs from that in its outputs."""
-        if isinstance(self.layer, nn.Linear):
+        if self.linear:
             found = product(gradient, self.weight.mT).view_as(inputs)
             # In the order of the inputs in memory: what goes through both is three times as fast.
             return torch.empty_like(inputs).copy_(found) if inputs.dim() > 2 else found
@@ -83,7 +86,7 @@ class _Stage:
 
     def in_weight(self, gradient: Tensor, inputs: Tensor) -> Tensor:
         """The gradient in the weight."""
-        if isinstance(self.layer, nn.Linear):
+        if self.linear:
             return product(gradient.mT, inputs.flatten(1).mT)
         return self._convolved(gradient, inputs, 1)
 
@@ -193,11 +196,11 @@ class Chain:
     def _pass(
         self, values: Tensor, n: int, fixed: bool, half: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        parameters = [p for s in self.stages for p in (s.weight, s.bias) if p is not None]
+        parameters = [p for stage in self.stages for p in stage.parameters]
         if fixed:
             parameters = [p.detach() for p in parameters]
         with torch.autocast(values.device.type, enabled=False):
-            stages = [stage.halved() for stage in self.stages] if half else self.stages
+            stages = [stage.taken(half) for stage in self.stages]
             found: tuple[Tensor, Tensor, Tensor] = _Pass.apply(  # type: ignore[no-untyped-call]
                 stages, values, n, *parameters
             )
@@ -217,7 +220,7 @@ class _Pass(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, stages: Sequence[_Stage], values: Tensor, n: int, *parameters: Tensor
+        ctx: Any, stages: Sequence[_Taken], values: Tensor, n: int, *parameters: Tensor
     ) -> Any:
         inputs = [values.to(stages[0].weight.dtype)]  # of each stage, and last the outputs
         for stage in stages:
