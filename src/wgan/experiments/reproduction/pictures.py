@@ -239,7 +239,7 @@ def draw_course(
     axes.plot(median.steps, median.values, color=SERIES[0], lw=1.7)
     axes.set_xscale("log")
     low, high = (median.values.min(), median.values.max()) if len(median) else (0.0, 1.0)
-    span = max(high - low, 1e-3 * max(abs(low), abs(high)))
+    span = max(high - low, 1e-3 * max(abs(low), abs(high))) or 1.0
     axes.set_ylim(low - 0.1 * span, high + 0.75 * span)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set_title(title, fontsize=9.5)
