@@ -10,7 +10,8 @@ here, and computes no gradient that it does not need.
 
 All variants of a row alternate, a few steps each, in one process. Times are of the processor, so
 that other processes disturb them less; a ratio is the median over rounds of the plain loop's time
-by the variant's. The ceiling is the fastest of several large matrix products or convolutions.
+by the variant's. The ceiling is the fastest of several large matrix products (torch's routine and
+oneDNN's) or convolutions.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from wgan.config import Config, resolve
 from wgan.data import Source, open_source
 from wgan.session import Session
 from wgan.training import TrainState, synthesize, train
+from wgan.training.chain import product
 
 Step = Callable[[], object]
 Images = torch.channels_last
@@ -271,6 +273,7 @@ def ceilings(seconds: float = 1.0) -> dict[str, float]:
         for size in (512, 1024, 2048):
             a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
             products.append((2.0 * size**3, partial(torch.mm, a, b)))
+            products.append((2.0 * size**3, partial(product, a, b)))
         found[f"matrix product, {name}"] = _best(products, seconds)
         convolutions = []
         for inputs, outputs, side in ((64, 128, 32), (128, 256, 16), (256, 512, 8)):
