@@ -10,7 +10,7 @@ The n-grams of the samples are compared with those of held-out text by the Jense
 divergence, in nats, at most log 2. Its floor is that of another part of the held-out text, as long
 as the samples.
 
-Source: Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville 2017, sections 5.2 and 5.3.
+Source: Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville 2017, section 5.
 """
 
 from __future__ import annotations
@@ -391,7 +391,7 @@ def _draw(one: dict[str, Course], floor: NDArray[np.float64]) -> Figure:
 EXPERIMENT = Experiment(
     name="text",
     title="A language model over characters by WGAN-GP, beside a standard GAN",
-    source="Gulrajani et al. 2017, sections 5.2 and 5.3",
+    source="Gulrajani et al. 2017, section 5",
     claims=CLAIMS,
     data="15 novels in 32-character windows; a tenth is held out",
     differs="Novels, folded to 30 characters, instead of the Billion Word data set; windows from "
