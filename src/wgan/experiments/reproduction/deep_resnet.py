@@ -1,9 +1,9 @@
 """A 101-layer residual generator and critic train with a gradient penalty.
 
-The paper's abstract counts 101-layer ResNets among what a gradient penalty trains stably with almost
-no tuning. Here both players are `resnet` networks of 33 blocks with three convolutions each, a layer before and one behind; the
-critic has layer norm, for batch norm would make its penalty depend on other samples, the generator
-batch norm. They train on pictures of digits.
+The paper's abstract counts 101-layer ResNets among what a gradient penalty trains stably with
+almost no tuning. Here both players are `resnet` networks of 33 blocks with three convolutions each,
+a layer before and one behind; the critic has layer norm, for batch norm would make its penalty
+depend on other samples, the generator batch norm. They train on pictures of digits.
 
 Depth does no harm if gradients neither vanish nor explode on their way. For both players the norm
 of their loss's gradient is taken in what enters each block, at the start and at the end of
