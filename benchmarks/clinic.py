@@ -395,12 +395,15 @@ CASES = (
 HALVES = {
     "third": (
         "The third half",
-        "Written down before the rules were mended on the practice cases. Scored once, when 14 of "
-        "its 30 cases had been trained: 10 of 11 sick runs were right (`copies-3` was not), and "
-        "none of 3 healthy ones: all were called ill for the time that audits took, and "
-        "`well-moons-3`, which was still coming closer, for a collapse as well. Since then time "
-        "that is lost is a note, and a run that comes closer fast has not collapsed. For those 14 "
-        "cases what follows is therefore no score.",
+        "Written down before the rules were mended on the practice cases, with recipes, data and "
+        "severities that no rule had seen. When 14 of its 30 cases had been trained they were "
+        "scored: 10 of 11 sick runs were right (`copies-3` was not), and none of 3 healthy ones: "
+        "all were called ill for the time that audits took, and `well-moons-3`, which was still "
+        "coming closer, for a collapse as well. Time that is lost has been a note since then, and "
+        "a run that comes closer fast has not collapsed. The other 16 cases were scored after "
+        "that, once: 9 of 9 sick runs and 7 of 7 healthy ones were right. So at first sight 19 of "
+        "20 diseases were named, and 7 of 10 healthy runs not called ill; below, all are scored by "
+        "the rules as they are.",
     ),
     "score": (
         "The second half",
