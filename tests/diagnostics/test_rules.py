@@ -121,6 +121,7 @@ CASES: dict[str, Examination] = {
     "vanishing-gradient": sick(
         networks={"critic": tuple(Layer(str(i), 10.0**-i) for i in (8, 6, 4, 1))}
     ),
+    "generator-stands-still": sick({"generator_gradient_norm": noisy(0.0, 0.0, 0.0)}, far=False),
     "exploding-gradient": sick({"critic_gradient_norm": noisy(1e5, 1e5)}),
     "dead-units": sick(networks={"dead": 0.9}),
     "mode-collapse": sick(

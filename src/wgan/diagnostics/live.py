@@ -32,6 +32,7 @@ ACTS: dict[str, Act] = {
     "exploding-gradient": "roll back",
     "learning-rate-too-high": "roll back",
     "mode-collapse": "stop",
+    "generator-stands-still": "stop",
     "critic-under-trained": "n_critic",
     "critic-exploited": "n_critic",
 }

@@ -145,13 +145,23 @@ class Diagnosis:
 BRINGS: dict[str, tuple[str, ...]] = {
     "learning-rate-too-high": (
         *("mode-collapse", "dead-units", "critic-under-trained", "vanishing-gradient"),
-        *("oscillation", "exploding-gradient", "critic-exploited"),
+        *("oscillation", "exploding-gradient", "critic-exploited", "generator-stands-still"),
     ),
+    "generator-stands-still": ("mode-collapse", "vanishing-gradient", "learning-rate-too-low"),
     "momentum-harmful": ("mode-collapse", "dead-units", "critic-under-trained", "oscillation"),
-    "clip-bound-too-large": ("mode-collapse", "critic-under-trained", "exploding-gradient"),
-    "clip-bound-too-small": ("mode-collapse", "critic-under-trained", "learning-rate-too-low"),
+    "clip-bound-too-large": (
+        *("mode-collapse", "critic-under-trained", "exploding-gradient"),
+        "generator-stands-still",
+    ),
+    "clip-bound-too-small": (
+        *("mode-collapse", "critic-under-trained", "learning-rate-too-low"),
+        "generator-stands-still",
+    ),
     "vanishing-gradient": ("mode-collapse", "critic-under-trained", "learning-rate-too-low"),
-    "critic-saturated": ("mode-collapse", "vanishing-gradient", "learning-rate-too-low"),
+    "critic-saturated": (
+        *("mode-collapse", "vanishing-gradient", "learning-rate-too-low"),
+        "generator-stands-still",
+    ),
     "penalty-dominates": ("mode-collapse", "critic-under-trained", "vanishing-gradient"),
     "constraint-not-enforced": ("mode-collapse", "critic-under-trained", "exploding-gradient"),
     "constraint-over-enforced": ("mode-collapse", "critic-under-trained"),
@@ -776,6 +786,25 @@ def _vanishing(x: Examination) -> _Told | None:
 
 
 _BEGINNING = 10  # steps
+
+
+@rule(
+    "generator-stands-still",
+    "No gradient reaches the generator.",
+    "The norm of its gradient is below 1e-12 over the last quarter of the run.",
+    live="always",
+)
+def _still(x: Examination) -> _Told | None:
+    norm = x.late("generator_gradient_norm")
+    if not norm < 1e-12:
+        return None
+    return _found(
+        f"the generator's gradient has had a norm of {_number(norm)} for a quarter of the run",
+        "Every unit on its way is dead, in the critic or in the generator: after too long a step "
+        "most often. It does not come back.",
+        "begin anew with a tenth of --lr; if that does not help, leaky ReLU in both networks",
+        0.95,
+    )
 
 
 @rule(

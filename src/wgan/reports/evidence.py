@@ -59,6 +59,7 @@ _CURVES: dict[str, _Curves] = {
     "critic-under-trained": _OWN,
     "critic-exploited": _EXCESS,
     "vanishing-gradient": _Curves((("generator_gradient_norm",),), log=True, limit=1e-4),
+    "generator-stands-still": _Curves((("generator_gradient_norm",),)),
     "exploding-gradient": _Curves((("critic_gradient_norm",),), log=True, limit=1e4),
     "mode-collapse": _Curves((("audit.recall",), ("audit.coverage",))),
     "oscillation": _OWN,
