@@ -23,11 +23,12 @@ from wgan.config import data_options, resolve
 from wgan.data import open_source
 from wgan.data.base import Source
 from wgan.errors import UnknownNameError, UserError
+from wgan.follower import Follower
 from wgan.memory import refuse_what_does_not_fit
 from wgan.operands import Operand, common_bounds, critic_of, features_of, gather
 from wgan.plugins import looked_up, recorded_plugins
 from wgan.run import Run, next_path, refuse_existing
-from wgan.session import Follower, Session, report
+from wgan.session import Session, report
 from wgan.trained import Data, Trained, config_of
 from wgan.training import ranks
 from wgan.transport import Cost

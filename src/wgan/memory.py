@@ -9,7 +9,6 @@ peak, whichever operation it falls on. What libraries take beside it is allowed 
 from __future__ import annotations
 
 import dataclasses
-import os
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
@@ -26,7 +25,7 @@ from wgan.config import Config
 from wgan.data.base import Source
 from wgan.errors import NonFiniteError, UserError
 from wgan.files import free_bytes
-from wgan.training import TrainState, train
+from wgan.training import TrainState, ranks, train
 
 ALLOWANCE = 1.4
 """Measured on DCGANs and MLPs: what allocators and kernels take beside the tensors."""
@@ -117,7 +116,7 @@ def needed(
     weights = sum(_bytes(player.parameters) for player in players)
     fixed = _held(config) * weights
     nothing = Need(fixed, lambda batch: float(fixed))
-    if fixed > free or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if fixed > free or ranks.world() > 1:
         return nothing
     batch = part_of_batch(config)
     sizes = _SMALL if batch > max(_SMALL) else (batch,)

@@ -28,6 +28,7 @@ from wgan.data.base import Source
 from wgan.diagnostics import Audit, Said, Stopping, Watch, data_facts
 from wgan.diagnostics.stopping import EXCESS
 from wgan.errors import NonFiniteError, RankLostError, RunFailedError, UserError
+from wgan.follower import Follower, saved
 from wgan.planning import make_audit, make_stopping, plan_audits, worth_compiling
 from wgan.reports.report import Plane, ReportInput, write_report
 from wgan.reports.sheet import sample_sheet
@@ -287,7 +288,7 @@ class Session:
             with contextlib.suppress(RunFailedError):  # the disk may be what failed
                 self.run.write_card()
             if isinstance(error, (OSError, RankLostError)):
-                raise _saved(error, self.run.path) from None
+                raise saved(error, self.run.path) from None
             raise
         finally:
             with contextlib.suppress(RunFailedError, OSError):
@@ -618,84 +619,6 @@ class Session:
         path = self.run.path / "samples" / "real.png"
         real = self._real(count)
         sample_sheet(real, self.source.codec, path=path, real=real)
-
-
-@dataclass
-class Follower:
-    """A run as a process has it that is not the first: it takes every step, and decides nothing.
-
-    Attributes:
-        path: The run directory, which the first process has.
-        config: What the run is.
-        state: Where it stands.
-        source: What it trains on.
-        departures: Where the configuration departs from the published one; of a new run.
-        status: interrupted or finished, once it is over.
-    """
-
-    path: Path
-    config: Config
-    state: TrainState
-    source: Source
-    departures: tuple[Departure, ...] = ()
-    status: str = "interrupted"
-
-    @classmethod
-    def of(
-        cls,
-        path: Path,
-        config: Config,
-        training: Source,
-        heldout: Source,
-        generator: nn.Module | None = None,
-        critic: nn.Module | None = None,
-        departures: tuple[Departure, ...] = (),
-    ) -> Follower:
-        """A follower in the state that the first process has."""
-        state = build_state(config, training, generator, critic)
-        ranks.equalise(state)
-        require_agreement(state, training)
-        if config.stop_when is not None or config.patience is not None:
-            audit = make_audit(config, training, heldout)
-            make_stopping(config, audit, training, generator, critic)  # for its share of a step
-        return cls(path, config, state, training, departures)
-
-    def follow(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Train until the first process says that the run is over.
-
-        Args:
-            stop: Asked before every step; true ends the run on all processes.
-
-        Raises:
-            RunFailedError: Something was not finite, or the first process is gone.
-        """
-        said = ranks.GO
-
-        def done(state: TrainState) -> bool:
-            nonlocal said
-            said = ranks.agree(ranks.STOP if stop() else ranks.GO)
-            return said != ranks.GO
-
-        try:
-            while True:
-                try:
-                    for _ in train(self.state, self.source, until=done):
-                        pass
-                    if said != ranks.TAKE:
-                        self.status = "finished" if said == ranks.FINISH else "interrupted"
-                        return
-                except NonFiniteError:
-                    if self.config.on_divergence == "stop":
-                        raise
-                ranks.equalise(self.state)
-        except (OSError, RankLostError) as error:
-            raise _saved(error, self.path) from None
-
-
-def _saved(error: Exception, path: Path) -> RunFailedError:
-    return RunFailedError(
-        f"{error}; the run is saved up to its last checkpoint: wgan resume {path}"
-    )
 
 
 def _restore_threads(run: Run) -> None:

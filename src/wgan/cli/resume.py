@@ -51,7 +51,7 @@ def resume(
     """
     flags = load_plugins(plugin)
     from wgan.api import finished, open_run, reopen
-    from wgan.session import Follower
+    from wgan.follower import Follower
     from wgan.training import ranks
 
     ranks.join()

@@ -26,7 +26,8 @@ from wgan.cli.progress import Progress
 from wgan.cli.signals import Stopper
 
 if TYPE_CHECKING:
-    from wgan.session import Follower, Session
+    from wgan.follower import Follower
+    from wgan.session import Session
 
 _REPORT_SECONDS = 3.0
 _TERMINATED = 128 + signal.SIGTERM  # where another process heard the signal
@@ -177,7 +178,8 @@ def train_session(
     `flags` go into the commands that are suggested at the end.
     """
     from wgan.api import load
-    from wgan.session import Follower, report
+    from wgan.follower import Follower
+    from wgan.session import report
     from wgan.training import ranks
 
     if isinstance(session, Follower):
