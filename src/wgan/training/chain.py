@@ -7,9 +7,9 @@ the scores at a penalty's points; and real samples, fakes and points share every
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from wgan.networks import CriticNetwork, Generator
 from wgan.types import Scores
+
+Found = TypeVar("Found")
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _backward = torch.ops.aten.convolution_backward
@@ -107,13 +109,29 @@ def product(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     By oneDNN where it is built in: on processors that are not Intel's it has AVX-512 and MKL, which
     torch's own product takes, has not. It was twice as fast on one.
     """
-    if _ONEDNN and values.dtype == weight.dtype == torch.float32 and values.device.type == "cpu":
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
+    found: Tensor
+    if not (_ONEDNN and values.dtype == weight.dtype == torch.float32):
+        return F.linear(values, weight, bias)
+    if torch.compiler.is_compiling():
+        found = torch.ops.wgan.product(values, weight, bias)
+        return found
+    if values.device.type == "cpu":
+        found = torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
         return found
     return F.linear(values, weight, bias)
 
 
 _ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch._C._has_mkldnn
+
+# Inductor knows oneDNN's product with constant weights alone; this one it calls as it is.
+_LIBRARY = torch.library.Library("wgan", "DEF")  # kept: what is defined lives as long as it does
+_LIBRARY.define("product(Tensor values, Tensor weight, Tensor? bias) -> Tensor")
+_LIBRARY.impl("product", product, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+torch.library.register_fake(
+    "wgan::product",
+    lambda values, weight, bias: values.new_empty(len(values), len(weight)),
+    lib=_LIBRARY,
+)
 
 
 class Chain:
@@ -179,12 +197,56 @@ class Chain:
         Returns:
             ``[n]`` and ``[n, k]``; ``[m, *shape]``.
         """
-        assert isinstance(self.network, CriticNetwork)
-        both = values if points is None else torch.cat([values, points])
-        if condition is not None:
-            both = self.network.joined(both, condition.repeat(len(both) // len(condition), 1))
+        both = self._joined(values, points, condition)
         score, features, slope = self._pass(both, len(values), fixed, half)
         return Scores(score.squeeze(1), features), slope[:, : values.shape[1]]
+
+    def differentiate(
+        self,
+        values: Tensor,
+        points: Tensor | None,
+        condition: Tensor | None,
+        weigh: Callable[[Scores, Tensor], tuple[Tensor, Found]],
+        *,
+        half: bool = False,
+    ) -> tuple[list[Tensor], Found]:
+        """The gradient, in the critic's parameters, of a loss of what :meth:`judge` gives.
+
+        The same numbers without a graph, so that torch can compile all of it as one function.
+
+        Args:
+            values, points, condition, half: As of :meth:`judge`.
+            weigh: From scores and slopes to the loss, and what else is to come back.
+
+        Returns:
+            In the order of `parameters`, and what `weigh` gave beside the loss.
+        """
+        both = self._joined(values, points, condition)
+        with torch.no_grad(), torch.autocast(both.device.type, enabled=False):
+            kept = _ahead([stage.taken(half) for stage in self.stages], both, len(values))
+
+        def loss(score: Tensor, features: Tensor, slope: Tensor) -> tuple[Tensor, Found]:
+            return weigh(Scores(score.squeeze(1), features), slope[:, : values.shape[1]])
+
+        on, found = torch.func.grad(loss, (0, 1, 2), has_aux=True)(*kept.found())
+        with torch.no_grad(), torch.autocast(both.device.type, enabled=False):
+            on_slope = None if points is None else on[2]
+            _, gradients = _back(
+                *(kept, on[0], on[1], on_slope), wants_values=False, wants_parameters=True
+            )
+        return gradients, found
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Those of the stages in turn."""
+        return [p for stage in self.stages for p in stage.parameters]
+
+    def _joined(self, values: Tensor, points: Tensor | None, condition: Tensor | None) -> Tensor:
+        assert isinstance(self.network, CriticNetwork)
+        both = values if points is None else torch.cat([values, points])
+        if condition is None:
+            return both
+        return self.network.joined(both, condition.repeat(len(both) // len(condition), 1))
 
     def generate(self, latent: Tensor, condition: Tensor | None) -> Tensor:
         """A generator's fakes ``[n, *shape]`` from latents ``[n, k]``."""
@@ -196,9 +258,7 @@ class Chain:
     def _pass(
         self, values: Tensor, n: int, fixed: bool, half: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        parameters = [p for stage in self.stages for p in stage.parameters]
-        if fixed:
-            parameters = [p.detach() for p in parameters]
+        parameters = [p.detach() for p in self.parameters] if fixed else self.parameters
         with torch.autocast(values.device.type, enabled=False):
             stages = [stage.taken(half) for stage in self.stages]
             found: tuple[Tensor, Tensor, Tensor] = _Pass.apply(  # type: ignore[no-untyped-call]
@@ -222,52 +282,100 @@ class _Pass(torch.autograd.Function):
     def forward(
         ctx: Any, stages: Sequence[_Taken], values: Tensor, n: int, *parameters: Tensor
     ) -> Any:
-        inputs = [values.to(stages[0].weight.dtype)]  # of each stage, and last the outputs
-        for stage in stages:
-            inputs.append(stage.gated_(stage.ahead(inputs[-1])))
-        gradients: list[Tensor] = []  # at points, in what comes before each gate; last stage first
-        slope = values[n:]
-        if len(values) > n:
-            slope = torch.ones_like(inputs[-1][n:])
-            for i in range(len(stages) - 1, -1, -1):
-                gradients.append(stages[i].gate(slope, inputs[i + 1][n:]))
-                slope = stages[i].back(gradients[-1], inputs[i][n:])
-        ctx.stages, ctx.n, ctx.wide = stages, n, values.dtype
+        ctx.kept = _ahead(stages, values, n)
         ctx.set_materialize_grads(False)
-        ctx.inputs, ctx.gradients = inputs, gradients
-        found = inputs[-1][:n], inputs[-2][:n].flatten(1), slope
-        return tuple(each.to(values.dtype) for each in found)
+        return ctx.kept.found()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, on_output: Any, on_features: Any, on_slope: Any) -> Any:
-        n, inputs, stages = ctx.n, ctx.inputs, ctx.stages
-        kind, wide = inputs[0].dtype, ctx.wide
-        ctx.inputs = None  # overwritten below, and let go
-        if on_slope is None:
-            inputs, ctx.gradients = [each[:n] for each in inputs], []
-        gradient = torch.zeros_like(inputs[-1][:n]) if on_output is None else on_output.to(kind)
-        gradients: list[Tensor] = []  # as ctx.gradients, at values
-        for i in range(len(stages) - 1, -1, -1) if n else ():
-            gradients.append(stages[i].gate(gradient, inputs[i + 1][:n]))
-            if i or ctx.needs_input_grad[1]:
-                gradient = stages[i].back(gradients[-1], inputs[i][:n])
-                if i == len(stages) - 1 and on_features is not None:
-                    gradient = gradient + on_features.view_as(gradient).to(kind)
-        found: list[Tensor | None] = []
-        if not any(ctx.needs_input_grad[3:]):
-            return None, gradient.to(wide), None, *[None] * (len(ctx.needs_input_grad) - 3)
-        tangent = None if on_slope is None else on_slope.to(kind)
-        for i, stage in enumerate(stages):
-            parts = [gradients.pop()] if n else []
-            if ctx.gradients:
-                inputs[i][n:] = tangent
-                parts.append(ctx.gradients.pop())
-                if ctx.gradients:
-                    tangent = stage.gate(stage.ahead(tangent, tangent=True), inputs[i + 1][n:])
-            both = torch.cat(parts) if len(parts) > 1 else parts[0]
-            found.append(stage.in_weight(both, inputs[i]).to(wide))
-            if stage.bias is not None:
-                found.append(both[:n].sum([0, *range(2, both.dim())], dtype=wide))
-        on_values = gradient.to(wide) if ctx.needs_input_grad[1] else None
-        return None, on_values, None, *found
+    def backward(ctx: Any, *on: Any) -> Any:
+        kept, ctx.kept = ctx.kept, None  # overwritten, and let go
+        _, wants_values, _, *wants_parameters = ctx.needs_input_grad
+        on_values, gradients = _back(
+            *(kept, *on), wants_values=wants_values, wants_parameters=any(wants_parameters)
+        )
+        nothing: list[Tensor | None] = [None] * len(wants_parameters)
+        return None, on_values, None, *(gradients or nothing)
+
+
+class _Kept(NamedTuple):
+    """A pass ahead, with what the way back needs.
+
+    Attributes:
+        stages: Of the chain.
+        n: How many values there are; what follows them are points.
+        inputs: Of each stage, and last the outputs.
+        gradients: At points, in what comes before each gate; the last stage's first.
+        slope: At points, in the chain's inputs.
+        wide: The type of what came in, and goes out.
+    """
+
+    stages: Sequence[_Taken]
+    n: int
+    inputs: list[Tensor]
+    gradients: list[Tensor]
+    slope: Tensor
+    wide: torch.dtype
+
+    def found(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs and last hidden units of the values, and slopes at the points."""
+        outputs, features = self.inputs[-1][: self.n], self.inputs[-2][: self.n].flatten(1)
+        return outputs.to(self.wide), features.to(self.wide), self.slope.to(self.wide)
+
+
+def _ahead(stages: Sequence[_Taken], values: Tensor, n: int) -> _Kept:
+    inputs = [values.to(stages[0].weight.dtype)]
+    for stage in stages:
+        inputs.append(stage.gated_(stage.ahead(inputs[-1])))
+    gradients: list[Tensor] = []
+    slope = values[n:]
+    if len(values) > n:
+        slope = torch.ones_like(inputs[-1][n:])
+        for i in range(len(stages) - 1, -1, -1):
+            gradients.append(stages[i].gate(slope, inputs[i + 1][n:]))
+            slope = stages[i].back(gradients[-1], inputs[i][n:])
+    return _Kept(stages, n, inputs, gradients, slope, values.dtype)
+
+
+def _back(
+    kept: _Kept,
+    on_output: Tensor | None,
+    on_features: Tensor | None,
+    on_slope: Tensor | None,
+    *,
+    wants_values: bool,
+    wants_parameters: bool,
+) -> tuple[Tensor | None, list[Tensor]]:
+    """The gradient in the values, and those in the parameters, in their order.
+
+    What was kept is overwritten.
+    """
+    stages, n, inputs, at_points, slope, wide = kept
+    kind = inputs[0].dtype
+    if on_slope is None:
+        inputs, at_points = [each[:n] for each in inputs], []
+    gradient = torch.zeros_like(inputs[-1][:n]) if on_output is None else on_output.to(kind)
+    gradients: list[Tensor] = []  # as at points, at values
+    for i in range(len(stages) - 1, -1, -1) if n else ():
+        gradients.append(stages[i].gate(gradient, inputs[i + 1][:n]))
+        if i or wants_values:
+            gradient = stages[i].back(gradients[-1], inputs[i][:n])
+            if i == len(stages) - 1 and on_features is not None:
+                gradient = gradient + on_features.view_as(gradient).to(kind)
+    on_values = gradient.to(wide) if wants_values else None
+    if not wants_parameters:
+        return on_values, []
+    found: list[Tensor] = []
+    tangent = slope if on_slope is None else on_slope.to(kind)
+    for i, stage in enumerate(stages):
+        parts = [gradients.pop()] if n else []
+        if at_points:
+            inputs[i][n:] = tangent
+            parts.append(at_points.pop())
+            if at_points:
+                tangent = stage.gate(stage.ahead(tangent, tangent=True), inputs[i + 1][n:])
+        both = torch.cat(parts) if len(parts) > 1 else parts[0]
+        found.append(stage.in_weight(both, inputs[i]).to(wide))
+        if stage.bias is not None:
+            found.append(both[:n].sum([0, *range(2, both.dim())], dtype=wide))
+    return on_values, found

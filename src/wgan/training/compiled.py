@@ -3,10 +3,14 @@
 A loss is compiled with its penalties, whose slopes come from `torch.func.grad` inside the function,
 so that one backward is left to differentiate; torch compiles that too. Everything random is an
 argument. Who cannot be compiled runs eagerly, and says why.
+
+Where the critic's gradient is written out by hand (:mod:`wgan.training.chain`), that is compiled in
+the place of its loss.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 from collections.abc import Callable
@@ -23,6 +27,13 @@ Result = TypeVar("Result")
 COMPILING_SECONDS = 60.0  # both losses on a busy pair of cores; half of it on idle ones
 
 
+# Runs in one process would otherwise count as one function that is compiled again and again.
+_ALONE: dict[str, Any] = (
+    {"isolate_recompiles": True}
+    if "isolate_recompiles" in inspect.signature(torch.compile).parameters
+    else {}
+)
+
 _SPECTRAL = "spectral norms iterate within it"
 
 
@@ -35,11 +46,14 @@ class Compiled:
 
     Attributes:
         refused: Why a player's loss is not compiled, by player; known after its first update.
+        by_hand: Whether what is compiled of the critic is its gradient as written out by hand; None
+            until its first update.
     """
 
     def __init__(self, method: Method, backend: str = "inductor") -> None:
         self.backend = backend
         self.refused: dict[str, str] = {}
+        self.by_hand: bool | None = None
         self._functions: dict[str, Callable[..., Any]] = {}
         for constraint in method.constraints:
             if isinstance(constraint, SlopePenalty) and constraint.interval > 1:
@@ -65,12 +79,15 @@ class Compiled:
         if player in self._functions:
             found: Result = self._functions[player](*arguments)
             return found
-        from torch._dynamo.exc import TorchDynamoException  # slow to import
+        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # slow
 
-        compiled = torch.compile(function, backend=self.backend, fullgraph=True, dynamic=False)
+        compiled = torch.compile(
+            function, backend=self.backend, fullgraph=True, dynamic=False, **_ALONE
+        )
         try:
             found = compiled(*arguments)
-        except TorchDynamoException as error:  # of the tracer, or of what a backend's compiler says
+        # Of the tracer, of what a backend's compiler says, or of many runs in one process.
+        except (FailOnRecompileLimitHit, TorchDynamoException) as error:
             self.refused[player] = _reason(error)
             return function(*arguments)
         self._functions[player] = compiled

@@ -25,12 +25,14 @@ from wgan.networks import Generator
 from wgan.objectives import Objective
 from wgan.shares import current, sharing
 from wgan.training import ranks
+from wgan.training.chain import Chain
 from wgan.training.method import Method
 from wgan.training.player import Player
 from wgan.training.state import TrainState
 from wgan.types import Batch, Critic, Draw, Loss, Scores, State
 
 Terms = dict[str, Tensor]
+Gradients = tuple[tuple[Tensor | None, ...], Terms]
 Result = TypeVar("Result")
 
 
@@ -79,10 +81,10 @@ def critic_updates(state: TrainState, batches: Sequence[Batch]) -> Terms:
     """
     assert state.critic is not None
     drawn = [draw_update(state, b) for b in batches for _ in range(state.method.critic_passes)]
-    losses = _critic_losses(state, drawn)
+    gradients = _of_critic(state, drawn, _critic_gradients)
     terms: Terms = {}
     for i in range(len(drawn)):
-        terms = _differentiate(state, state.critic, "critic", partial(losses, i))
+        terms = _differentiate(state, state.critic, "critic", partial(gradients, i))
         _move_critic(state)
     return terms
 
@@ -228,7 +230,7 @@ def critic_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
 
 def measured_critic_loss(state: TrainState, batch: Batch) -> Tensor:
     """What the critic minimises, detached, over all shares of a batch."""
-    losses = _critic_losses(state, [draw_update(state, batch)])
+    losses = _of_critic(state, [draw_update(state, batch)], _critic_loss)
     return _mean(_in_parts(state, lambda k: losses(0, k)[0].detach()))
 
 
@@ -250,14 +252,16 @@ def _mean(parts: Sequence[Tensor]) -> Tensor:
     return total / of
 
 
-def _critic_losses(
-    state: TrainState, drawn: Sequence[Drawn]
-) -> Callable[[int, int], tuple[Tensor, Terms]]:
-    """The loss of an update, by its number, on a part of its batch; the fakes are there already."""
+def _of_critic(
+    state: TrainState,
+    drawn: Sequence[Drawn],
+    function: Callable[[TrainState, Drawn, Sequence[Tensor]], Result],
+) -> Callable[[int, int], Result]:
+    """A function of an update, by its number, on a part of its batch; the fakes are there."""
     of = state.method.accumulate
     parts = [[each.part(k, of) for each in drawn] for k in range(of)]
     fakes = _in_parts(state, lambda k: draw_fakes(state, parts[k]))
-    return lambda i, k: _critic_loss(state, parts[k][i], fakes[k][i])
+    return lambda i, k: function(state, parts[k][i], fakes[k][i])
 
 
 def _in_parts(state: TrainState, function: Callable[[int], Result]) -> list[Result]:
@@ -288,8 +292,9 @@ def _in_parts(state: TrainState, function: Callable[[int], Result]) -> list[Resu
 def _critic_loss(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) -> tuple[Tensor, Terms]:
     assert state.critic is not None
     share = state.method.penalty_share(state.progress)
-    if state.compiled is not None and "critic" not in state.compiled.refused:
-        found = state.compiled(
+    compiled = state.compiled
+    if compiled is not None and not compiled.by_hand and "critic" not in compiled.refused:
+        found = compiled(
             "critic",
             partial(_critic_alone, state.method, state.critic.module),
             *(drawn, fakes, state.objective, None if share == 1 else torch.tensor(share)),
@@ -369,26 +374,122 @@ def _ask(
     chain = player.chain
     if chain is None or not chain.free:
         return plain, {}
-    points = {}
+    batches, points, at = _asked(method, drawn, fakes, state.step + 1)
+    scores, slopes = chain.judge(torch.cat(batches), at, condition, half=_halved(real))
+    return _answers(batches, points, scores, slopes, plain)
+
+
+def _asked(
+    method: Method, drawn: Drawn, fakes: Sequence[Tensor], step: int
+) -> tuple[list[Tensor], dict[str, Tensor], Tensor | None]:
+    """What a critic's loss asks of it: batches, points by penalty, and all points in one."""
+    real, points = drawn.batch.values, {}
     if type(method.objective).witness is Objective.witness:
         points = {
             c.name: c.points(real, fakes[0], draw)
             for c, draw in zip(method.constraints, drawn.penalty_draws, strict=True)
-            if isinstance(c, SlopePenalty) and c.method == "exact" and c.due(state.step + 1)
+            if isinstance(c, SlopePenalty) and c.method == "exact" and c.due(step)
         }
-    batches = (real, *fakes)
-    at = torch.cat([*points.values()]) if points else None
-    scores, slopes = chain.judge(torch.cat(batches), at, condition, half=_halved(real))
+    return [real, *fakes], points, torch.cat([*points.values()]) if points else None
+
+
+def _answers(
+    batches: Sequence[Tensor],
+    points: Mapping[str, Tensor],
+    scores: Scores,
+    slopes: Tensor,
+    otherwise: Critic,
+) -> tuple[Critic, dict[str, Tensor]]:
+    """A critic that knows the scores of batches, and asks another for any else; and the slopes."""
     sizes = [len(batch) for batch in batches]
     assert scores.features is not None
     parts = zip(*(part.split_with_sizes(sizes) for part in scores if part is not None), strict=True)
     known = list(zip(batches, (Scores(*part) for part in parts), strict=True))
 
     def critic(values: Tensor) -> Scores:
-        return next((found for batch, found in known if batch is values), None) or plain(values)
+        return next((found for batch, found in known if batch is values), None) or otherwise(values)
 
     of_each = slopes.split_with_sizes([len(each) for each in points.values()])
     return critic, dict(zip(points, of_each, strict=True))
+
+
+def _critic_gradients(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) -> Gradients:
+    """The gradient in the critic's parameters of its loss, and the terms with the loss."""
+    player, compiled, share = (
+        state.critic,
+        state.compiled,
+        state.method.penalty_share(state.progress),
+    )
+    assert player is not None
+    arguments = drawn, fakes, state.objective, None if share == 1 else torch.tensor(share)
+    if compiled is not None and compiled.by_hand is None:
+        compiled.by_hand = _goes_by_hand(state.method, player, *arguments)
+    if compiled is None or not compiled.by_hand or "critic" in compiled.refused:
+        return _by_autograd(player, *_critic_loss(state, drawn, fakes))
+    assert player.chain is not None
+    function = partial(_critic_by_hand, state.method, player.module, player.chain)
+    found, terms, state.objective = compiled("critic", function, *arguments)
+    by_parameter = dict(zip(map(id, player.chain.parameters), found, strict=True))
+    return tuple(by_parameter.get(id(p)) for p in player.parameters), terms
+
+
+def _by_autograd(player: Player, value: Tensor, terms: Terms) -> Gradients:
+    gradients = torch.autograd.grad(value, player.parameters, allow_unused=True)
+    return gradients, {**terms, _LOSS: value.detach()}
+
+
+def _critic_by_hand(
+    method: Method,
+    module: nn.Module,
+    chain: Chain,
+    drawn: Drawn,
+    fakes: Sequence[Tensor],
+    remembered: State,
+    share: Tensor | None,
+) -> tuple[list[Tensor], Terms, State]:
+    """The gradient of a chain's loss as a function of tensors, to be compiled."""
+    batches, points, at = _asked(method, drawn, fakes, 2)
+
+    def weigh(scores: Scores, slopes: Tensor) -> tuple[Tensor, tuple[Terms, State]]:
+        critic, of_each = _answers(batches, points, scores, slopes, _refuse)
+        rest = (drawn, fakes, remembered, share, 2)
+        total, terms, after = _weigh_critic(method, module, critic, of_each, *rest)
+        return total, ({**terms, _LOSS: total.detach()}, after)
+
+    half = method.precision == "bf16"
+    gradients, (terms, after) = chain.differentiate(
+        torch.cat(batches), at, drawn.batch.condition, weigh, half=half
+    )
+    return gradients, terms, after
+
+
+def _goes_by_hand(
+    method: Method,
+    player: Player,
+    drawn: Drawn,
+    fakes: Sequence[Tensor],
+    remembered: State,
+    share: Tensor | None,
+) -> bool:
+    """Whether :func:`_critic_by_hand` has the whole gradient: nothing else sees the weights."""
+    chain, module = player.chain, player.module
+    if chain is None or not chain.free:
+        return False
+    if any(c.weight_penalty(module, 2) is not None for c in method.constraints):
+        return False
+    try:
+        _critic_by_hand(method, module, chain, drawn, fakes, remembered, share)
+    except (_UnknownError, RuntimeError):  # the latter: what torch cannot take a gradient through
+        return False
+    return True
+
+
+class _UnknownError(Exception):
+    """A loss asks for scores that the pass written out by hand does not have."""
+
+
+def _refuse(values: Tensor) -> Scores:
+    raise _UnknownError
 
 
 def generator_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
@@ -467,20 +568,20 @@ def _identity_critic(values: Tensor) -> Scores:
 
 def _critic_gradient(state: TrainState, batch: Batch) -> Terms:
     assert state.critic is not None
-    losses = _critic_losses(state, [draw_update(state, batch)])
-    return _differentiate(state, state.critic, "critic", partial(losses, 0))
+    gradients = _of_critic(state, [draw_update(state, batch)], _critic_gradients)
+    return _differentiate(state, state.critic, "critic", partial(gradients, 0))
 
 
 def _generator_gradient(state: TrainState, batch: Batch) -> Terms:
     drawn, of = _draw(state, batch, ()), state.method.accumulate
     return _differentiate(
         *(state, state.generator, "generator"),
-        lambda k: _generator_loss(state, drawn.part(k, of)),
+        lambda k: _by_autograd(state.generator, *_generator_loss(state, drawn.part(k, of))),
     )
 
 
 def _differentiate(
-    state: TrainState, player: Player, role: str, loss: Callable[[int], tuple[Tensor, Terms]]
+    state: TrainState, player: Player, role: str, gradients_of: Callable[[int], Gradients]
 ) -> Terms:
     """Set the player's gradients, clipped; the terms with the norm that they had before.
 
@@ -488,19 +589,13 @@ def _differentiate(
         state: Whose step it is.
         player: Whose weights move.
         role: Its name.
-        loss: The loss, and its terms, on each part of the batch.
+        gradients_of: The gradients, and the terms with the loss, on each part of the batch.
 
     Raises:
         NonFiniteError: A term or the gradient is not finite; nothing has moved then.
     """
     found = _Mean(player.parameters, state.method.accumulate * current().ranks)
-
-    def differentiate(part: int) -> None:
-        value, terms = loss(part)
-        gradients = torch.autograd.grad(value, player.parameters, allow_unused=True)
-        found.add(gradients, {**terms, _LOSS: value.detach()})
-
-    _in_parts(state, differentiate)
+    _in_parts(state, lambda part: found.add(*gradients_of(part)))
     gradients, terms = found.finish()
     value = terms.pop(_LOSS)
     norm = torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
