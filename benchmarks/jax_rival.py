@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from functools import partial
 from statistics import median
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +25,12 @@ ROWS = {
     "mlp128": (128, 256, 2, 2, 5, 50_000),
     "mlp512": (512, 256, 2, 2, 5, 50_000),
 }
+Layers = list[tuple[Any, Any]]
+
 HIDDEN, WEIGHT = 3, 10.0
 
 
-def network(key, sizes):
+def network(key: Any, sizes: list[int]) -> Layers:
     keys = jax.random.split(key, len(sizes) - 1)
     return [
         (jax.random.normal(k, (a, b)) * (2 / a) ** 0.5, jnp.zeros(b))
@@ -36,14 +38,16 @@ def network(key, sizes):
     ]
 
 
-def apply(layers, x):
+def apply(layers: Layers, x: Any) -> Any:
     for weight, bias in layers[:-1]:
         x = jax.nn.relu(x @ weight + bias)
     weight, bias = layers[-1]
     return x @ weight + bias
 
 
-def critic_loss(critic, generator, data, key, batch, latent):
+def critic_loss(
+    critic: Layers, generator: Layers, data: Any, key: Any, batch: int, latent: int
+) -> Any:
     rows, noise, mix = jax.random.split(key, 3)
     real = data[jax.random.randint(rows, (batch,), 0, len(data))]
     fake = jax.lax.stop_gradient(apply(generator, jax.random.normal(noise, (batch, latent))))
@@ -54,7 +58,7 @@ def critic_loss(critic, generator, data, key, batch, latent):
     return apply(critic, fake).mean() - apply(critic, real).mean() + WEIGHT * penalty
 
 
-def generator_loss(generator, critic, key, batch, latent):
+def generator_loss(generator: Layers, critic: Layers, key: Any, batch: int, latent: int) -> Any:
     return -apply(critic, apply(generator, jax.random.normal(key, (batch, latent)))).mean()
 
 
@@ -66,12 +70,17 @@ def main() -> None:
 
     for name, (width, batch, latent, size, updates, count) in ROWS.items():
 
-        @partial(jax.jit, static_argnums=())
-        def step(state, data, batch=batch, latent=latent, updates=updates):
+        def step(
+            state: Any,
+            data: Any,
+            batch: int = batch,
+            latent: int = latent,
+            updates: int = updates,
+        ) -> Any:
             generator, critic, on_generator, on_critic, key = state
             key, last, *keys = jax.random.split(key, updates + 2)
 
-            def update(carry, key):
+            def update(carry: Any, key: Any) -> Any:
                 critic, memory = carry
                 loss, gradient = jax.value_and_grad(critic_loss)(
                     critic, generator, data, key, batch, latent
@@ -92,14 +101,15 @@ def main() -> None:
         critic = network(key, [size] + [width] * HIDDEN + [1])
         state = generator, critic, optimizer.init(generator), optimizer.init(critic), key
         data = jax.random.normal(key, (count, size))
-        state, seen = step(state, data)
+        compiled = jax.jit(step)
+        state, seen = compiled(state, data)
         float(seen[0])
         times = []
         began = time.perf_counter()
         while time.perf_counter() - began < seconds:
             start = time.perf_counter()
             for _ in range(10):
-                state, seen = step(state, data)
+                state, seen = compiled(state, data)
                 float(seen[0]), float(seen[1])
             times.append((time.perf_counter() - start) / 10)
         print(f"{name:<8} {1000 * median(times):8.2f} ms a step", flush=True)

@@ -31,6 +31,12 @@ def judged(**given: Any) -> tuple[str, str]:
     return worth_compiling(config, source)
 
 
+def judged_pictures(**given: Any) -> tuple[str, str]:
+    source = pictures()
+    config, _ = resolve({**TINY, "recipe": "wgan", "network": "dcgan", **given}, source, "pictures")
+    return worth_compiling(config, source)
+
+
 def test_what_is_worth_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wgan.planning.has_compiler", lambda: True)
     dropout = {"recipe": "wgan-ct"}  # no chain
@@ -40,7 +46,8 @@ def test_what_is_worth_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
     assert judged(**dropout, seconds=1000) == short
     assert judged(**dropout, steps=10) == short
     assert judged(**dropout, steps=10**9)[0] == "on"
-    assert "by hand" in judged(recipe="wgan-gp", seconds=LONG)[1]
+    assert judged(recipe="wgan-gp", seconds=LONG)[0] == "on"
+    assert "convolutions are slower" in judged_pictures(seconds=LONG)[1]
     assert "without a critic" in judged(recipe="energy", seconds=LONG)[1]
     assert "not finite" in judged(**dropout, seconds=LONG, lr=1e30)[1]
     monkeypatch.setattr("wgan.planning.has_compiler", lambda: False)

@@ -183,6 +183,8 @@ def test_compiled_losses_are_the_eager_ones(recipe: str) -> None:
     compiled.compiled = Compiled(compiled.method, "aot_eager")
     records = [untimed(state, source, 2) for state in (eager, compiled)]
     assert set(compiled.compiled.refused) == EAGER.get(recipe, set()), compiled.compiled.refused
+    if recipe in ("wgan", "wgan-gp", "wgan-lp", "gan"):  # both networks are chains
+        assert compiled.compiled.by_hand
     for one, other in zip(*records, strict=True):
         assert one == pytest.approx(other, rel=1e-5, abs=1e-6)  # records are in fp32
     expected = eager.tensors()
@@ -192,11 +194,20 @@ def test_compiled_losses_are_the_eager_ones(recipe: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own code, by itself
-@pytest.mark.parametrize("recipe", ["wgan", "wgan-gp"])
-def test_compiled_pictures_resume_to_the_bit(recipe: str) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "network"), [("wgan", "dcgan"), ("wgan-gp", "dcgan"), ("wgan-gp", "mlp")]
+)
+def test_compiled_pictures_resume_to_the_bit(recipe: str, network: str) -> None:
     rng = np.random.default_rng(0)
     source = open_source(rng.integers(0, 256, (100, 16, 16), dtype=np.uint8))
-    given = {"recipe": recipe, "width": 4, "batch_size": 8, "steps": 4, "precision": "fp32"}
+    given = {
+        "recipe": recipe,
+        "network": network,
+        "width": 4,
+        "batch_size": 8,
+        "steps": 4,
+        "precision": "fp32",
+    }
     given["n_critic"] = 1  # so that the first record is of equal critics: Adam amplifies rounding
 
     def begun(compiling: str) -> TrainState:

@@ -21,6 +21,7 @@ from wgan.diagnostics import Audit, HeldOut, Stopping, parse_rule
 from wgan.diagnostics.audit import PROBE_UPDATES
 from wgan.diagnostics.stopping import require_known
 from wgan.errors import NonFiniteError, UserError
+from wgan.layers.convolution import CONVOLUTIONS, TRANSPOSED
 from wgan.training import TrainState, ranks, train
 from wgan.training.compiled import COMPILING_SECONDS, has_compiler
 
@@ -103,8 +104,8 @@ def worth_compiling(
 ) -> tuple[str, str]:
     """`on` where compiling the losses takes 5% of the run's expected time at most, else `off`; why.
 
-    Steps of a state of its own are timed. Networks whose gradients are written out by hand (see
-    :mod:`wgan.training.chain`) are not compiled: it would not make them faster.
+    Steps of a state of its own are timed. On a CPU convolutions are not compiled: there is little
+    to gain around them, and they lose the order in memory that suits them (docs/speed.md).
     """
     longest = COMPILING_SECONDS / _COMPILING_SHARE
     short = f"compiling would take more than {_COMPILING_SHARE:.0%} of the run's time"
@@ -115,8 +116,9 @@ def worth_compiling(
     state = build_state(config, training, deepcopy(generator), deepcopy(critic))
     if state.critic is None:
         return "off", "without a critic there is little to compile"
-    if state.critic.chain is not None:
-        return "off", "the critic's gradients are written out by hand"
+    modules = [*state.critic.module.modules(), *state.generator.module.modules()]
+    if config.device == "cpu" and any(isinstance(m, CONVOLUTIONS + TRANSPOSED) for m in modules):
+        return "off", "on a CPU compiled convolutions are slower"
     state.method = dataclasses.replace(state.method, warmup=False)
     try:
         records = list(train(state, training, until=3))

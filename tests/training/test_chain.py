@@ -11,6 +11,7 @@ from wgan.networks import CriticNetwork, NetworkSpec, Shapes, make_critic, make_
 from wgan.training.chain import Chain
 from wgan.training.sampling import synthesize
 from wgan.training.step import bind_critic
+from wgan.types import Scores
 
 CASES: dict[str, tuple[str, Shapes, int | None]] = {
     "mlp": ("mlp", Shapes((3,)), None),
@@ -75,6 +76,48 @@ def test_a_chain_is_its_critic(case: str, loss: str) -> None:
     got = gradients(LOSSES[loss](scores.score, scores.features, slope), critic)
     right = gradients(LOSSES[loss](expected.score, expected.features, expected_slope), critic)
     assert any(g.abs().max() > 1e-3 for g in right)
+    for one, other in zip(got, right, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+    def weigh(scores: Scores, slopes: Tensor) -> tuple[Tensor, Tensor]:
+        assert scores.features is not None
+        found = LOSSES[loss](scores.score, scores.features, slopes)
+        return found, found.detach()
+
+    straight, value = chain.differentiate(values, points, condition, weigh)
+    wanted = LOSSES[loss](expected.score, expected.features, expected_slope)
+    torch.testing.assert_close(value, wanted.detach(), rtol=1e-12, atol=1e-12)
+    of_parameter = dict(zip(map(id, chain.parameters), straight, strict=True))
+    for parameter, other in zip(critic.parameters(), right, strict=True):
+        torch.testing.assert_close(of_parameter[id(parameter)], other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("conditions", [0, 2])
+@pytest.mark.parametrize("shape", [(3,), (1, 4, 4)])
+def test_a_generator_under_a_critic_has_autograds_gradient(
+    shape: tuple[int, ...], conditions: int
+) -> None:
+    shapes = Shapes(shape, latent=5, condition=conditions)
+    generator = make_generator("mlp", NetworkSpec(6, 2), shapes, 1).double()
+    critic = make_critic("mlp", NetworkSpec(6, 2), shapes, 0, 4).double()
+    torch.manual_seed(1)
+    latent = torch.randn(6, 5).double()
+    condition = torch.randn(3, conditions).double() if conditions else None
+    both = None if condition is None else condition.repeat(2, 1)
+    chain, judge = Chain.of(generator), Chain.of(critic)
+    assert chain is not None
+    assert judge is not None
+
+    def weigh(fakes: Tensor, scores: Scores) -> tuple[Tensor, Tensor]:
+        assert scores.features is not None
+        loss = scores.score.exp().sum() + scores.features.sin().sum() + fakes.pow(3).sum()
+        return loss, loss.detach()
+
+    got, _ = chain.differentiate_under(judge, latent, condition, weigh)
+    fakes = generator(latent) if both is None else generator(latent, both)
+    loss, _ = weigh(fakes, bind_critic(critic, condition)(fakes))
+    right = torch.autograd.grad(loss, chain.parameters)
+    assert all(g.abs().max() > 1e-3 for g in right)
     for one, other in zip(got, right, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 

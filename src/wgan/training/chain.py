@@ -124,9 +124,9 @@ def product(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 _ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch._C._has_mkldnn
 
 # Inductor knows oneDNN's product with constant weights alone; this one it calls as it is.
-_LIBRARY = torch.library.Library("wgan", "DEF")  # kept: what is defined lives as long as it does
+_LIBRARY: Any = torch.library.Library("wgan", "DEF")  # type: ignore[no-untyped-call]
 _LIBRARY.define("product(Tensor values, Tensor weight, Tensor? bias) -> Tensor")
-_LIBRARY.impl("product", product, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+_LIBRARY.impl("product", product, "CompositeExplicitAutograd")
 torch.library.register_fake(
     "wgan::product",
     lambda values, weight, bias: values.new_empty(len(values), len(weight)),
@@ -233,6 +233,54 @@ class Chain:
             on_slope = None if points is None else on[2]
             _, gradients = _back(
                 *(kept, on[0], on[1], on_slope), wants_values=False, wants_parameters=True
+            )
+        return gradients, found
+
+    def differentiate_under(
+        self,
+        critic: Chain,
+        latent: Tensor,
+        condition: Tensor | None,
+        weigh: Callable[[Tensor, Scores], tuple[Tensor, Found]],
+        *,
+        half: bool = False,
+    ) -> tuple[list[Tensor], Found]:
+        """The gradient, in the generator's parameters, of a loss of fakes and their scores.
+
+        Args:
+            critic: Who gives the scores.
+            latent: ``[n, k]``.
+            condition: ``[b, c]``, repeated where n is a multiple of b; None: none.
+            weigh: From fakes and scores to the loss, and what else is to come back.
+            half: As of :meth:`judge`.
+
+        Returns:
+            In the order of `parameters`, and what `weigh` gave beside the loss.
+        """
+        assert isinstance(self.network, Generator)
+        repeated = None if condition is None else condition.repeat(len(latent) // len(condition), 1)
+        values = latent if repeated is None else torch.cat([latent, repeated], 1)
+        with torch.no_grad(), torch.autocast(latent.device.type, enabled=False):
+            made = _ahead([stage.taken(half) for stage in self.stages], values, len(values))
+        shaped: Any = torch.func.vjp(self.network.shaped, made.found()[0])
+        fakes, back = shaped
+        with torch.no_grad(), torch.autocast(latent.device.type, enabled=False):
+            both = critic._joined(fakes, None, condition)
+            judged = _ahead([stage.taken(half) for stage in critic.stages], both, len(both))
+
+        def loss(fakes: Tensor, score: Tensor, features: Tensor) -> tuple[Tensor, Found]:
+            return weigh(fakes, Scores(score.squeeze(1), features))
+
+        score, features, _ = judged.found()
+        on, found = torch.func.grad(loss, (0, 1, 2), has_aux=True)(fakes, score, features)
+        with torch.no_grad(), torch.autocast(latent.device.type, enabled=False):
+            on_values, _ = _back(
+                *(judged, on[1], on[2], None), wants_values=True, wants_parameters=False
+            )
+            assert on_values is not None
+            (gradient,) = back(on[0] + on_values[:, : fakes.shape[1]])
+            _, gradients = _back(
+                *(made, gradient, None, None), wants_values=False, wants_parameters=True
             )
         return gradients, found
 

@@ -26,6 +26,7 @@ from wgan.objectives import Objective
 from wgan.shares import current, sharing
 from wgan.training import ranks
 from wgan.training.chain import Chain
+from wgan.training.compiled import Compiled
 from wgan.training.method import Method
 from wgan.training.player import Player
 from wgan.training.state import TrainState
@@ -422,15 +423,23 @@ def _critic_gradients(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) 
     )
     assert player is not None
     arguments = drawn, fakes, state.objective, None if share == 1 else torch.tensor(share)
-    if compiled is not None and compiled.by_hand is None:
-        compiled.by_hand = _goes_by_hand(state.method, player, *arguments)
-    if compiled is None or not compiled.by_hand or "critic" in compiled.refused:
+    if (
+        compiled is None
+        or not _go_by_hand(state, compiled, *arguments)
+        or "critic" in compiled.refused
+    ):
         return _by_autograd(player, *_critic_loss(state, drawn, fakes))
     assert player.chain is not None
     function = partial(_critic_by_hand, state.method, player.module, player.chain)
     found, terms, state.objective = compiled("critic", function, *arguments)
-    by_parameter = dict(zip(map(id, player.chain.parameters), found, strict=True))
-    return tuple(by_parameter.get(id(p)) for p in player.parameters), terms
+    return _in_order(player, found), terms
+
+
+def _in_order(player: Player, gradients: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """Gradients of a chain in the order of the player's parameters."""
+    assert player.chain is not None
+    by_parameter = dict(zip(map(id, player.chain.parameters), gradients, strict=True))
+    return tuple(by_parameter.get(id(p)) for p in player.parameters)
 
 
 def _by_autograd(player: Player, value: Tensor, terms: Terms) -> Gradients:
@@ -463,24 +472,36 @@ def _critic_by_hand(
     return gradients, terms, after
 
 
-def _goes_by_hand(
-    method: Method,
-    player: Player,
+def _go_by_hand(
+    state: TrainState,
+    compiled: Compiled,
     drawn: Drawn,
     fakes: Sequence[Tensor],
     remembered: State,
     share: Tensor | None,
 ) -> bool:
-    """Whether :func:`_critic_by_hand` has the whole gradient: nothing else sees the weights."""
-    chain, module = player.chain, player.module
-    if chain is None or not chain.free:
+    """Whether both gradients can be had by hand: both are chains, whose weights nothing else sees.
+
+    Found once, by trying.
+    """
+    method, critic, generator = state.method, state.critic, state.generator
+    if compiled.by_hand is not None:
+        return compiled.by_hand
+    compiled.by_hand = False
+    assert critic is not None
+    chains = critic.chain, generator.chain
+    if chains[0] is None or chains[1] is None or not (chains[0].free and chains[1].free):
         return False
-    if any(c.weight_penalty(module, 2) is not None for c in method.constraints):
+    if any(c.weight_penalty(critic.module, 2) is not None for c in method.constraints):
+        return False
+    if any(c.weight_penalty(generator.module, 2) is not None for c in method.generator_constraints):
         return False
     try:
-        _critic_by_hand(method, module, chain, drawn, fakes, remembered, share)
+        _critic_by_hand(method, critic.module, chains[0], drawn, fakes, remembered, share)
+        _generator_by_hand(method, generator.module, chains[1], chains[0], drawn, remembered)
     except (_UnknownError, RuntimeError):  # the latter: what torch cannot take a gradient through
         return False
+    compiled.by_hand = True
     return True
 
 
@@ -500,8 +521,9 @@ def generator_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
 def _generator_loss(state: TrainState, drawn: Drawn) -> tuple[Tensor, Terms]:
     method, (batch, latents, _, _) = state.method, drawn
     module, critic = state.generator.module, state.critic
-    if state.compiled is not None and "generator" not in state.compiled.refused:
-        found = state.compiled(
+    compiled = state.compiled
+    if compiled is not None and not compiled.by_hand and "generator" not in compiled.refused:
+        found = compiled(
             "generator",
             partial(_generator_alone, method, module, critic.module if critic else None),
             *(drawn, state.objective),
@@ -514,6 +536,44 @@ def _generator_loss(state: TrainState, drawn: Drawn) -> tuple[Tensor, Terms]:
             found = _weigh_generator(method, module, judge, *rest)
     total, terms, state.objective = found
     return total, terms
+
+
+def _generator_gradients(state: TrainState, drawn: Drawn) -> Gradients:
+    """The gradient in the generator's parameters of its loss, and the terms with the loss."""
+    player, critic, compiled = state.generator, state.critic, state.compiled
+    if compiled is None or not compiled.by_hand or "generator" in compiled.refused:
+        return _by_autograd(player, *_generator_loss(state, drawn))
+    assert player.chain is not None
+    assert critic is not None
+    assert critic.chain is not None
+    function = partial(_generator_by_hand, state.method, player.module, player.chain, critic.chain)
+    found, terms, state.objective = compiled("generator", function, drawn, state.objective)
+    return _in_order(player, found), terms
+
+
+def _generator_by_hand(
+    method: Method,
+    module: nn.Module,
+    chain: Chain,
+    critic: Chain,
+    drawn: Drawn,
+    remembered: State,
+) -> tuple[list[Tensor], Terms, State]:
+    """The gradient of a chain's loss under a critic's chain as a function of tensors."""
+    condition = drawn.batch.condition
+    half = method.precision == "bf16"
+    latent = torch.cat(drawn.latents)
+
+    def weigh(fakes: Tensor, scores: Scores) -> tuple[Tensor, tuple[Terms, State]]:
+        batches = list(fakes.split_with_sizes([len(z) for z in drawn.latents]))
+        judge, _ = _answers(batches, {}, scores, fakes[:0], _refuse)
+        total, terms, after = _weigh_generator(method, module, judge, drawn, batches, remembered, 2)
+        return total, ({**terms, _LOSS: total.detach()}, after)
+
+    gradients, (terms, after) = chain.differentiate_under(
+        critic, latent, condition, weigh, half=half
+    )
+    return gradients, terms, after
 
 
 def _generator_alone(
@@ -576,7 +636,7 @@ def _generator_gradient(state: TrainState, batch: Batch) -> Terms:
     drawn, of = _draw(state, batch, ()), state.method.accumulate
     return _differentiate(
         *(state, state.generator, "generator"),
-        lambda k: _by_autograd(state.generator, *_generator_loss(state, drawn.part(k, of))),
+        lambda k: _generator_gradients(state, drawn.part(k, of)),
     )
 
 
