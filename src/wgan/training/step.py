@@ -26,7 +26,6 @@ from wgan.objectives import Objective
 from wgan.shares import current, sharing
 from wgan.training import ranks
 from wgan.training.chain import Chain
-from wgan.training.compiled import Compiled
 from wgan.training.method import Method
 from wgan.training.player import Player
 from wgan.training.state import TrainState
@@ -292,14 +291,10 @@ def _in_parts(state: TrainState, function: Callable[[int], Result]) -> list[Resu
 
 def _critic_loss(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) -> tuple[Tensor, Terms]:
     assert state.critic is not None
-    share = state.method.penalty_share(state.progress)
     compiled = state.compiled
-    if compiled is not None and not compiled.by_hand and "critic" not in compiled.refused:
-        found = compiled(
-            "critic",
-            partial(_critic_alone, state.method, state.critic.module),
-            *(drawn, fakes, state.objective, None if share == 1 else torch.tensor(share)),
-        )
+    if compiled and not _by_hand(state, drawn, fakes) and "critic" not in compiled.refused:
+        function = partial(_critic_alone, state.method, state.critic.module)
+        found = compiled("critic", function, *_arguments(state, drawn, fakes))
     else:
         with precisely(state.method, state.like), cached():  # parametrised weights: found once
             asked = _ask(state, drawn, fakes)
@@ -308,11 +303,25 @@ def _critic_loss(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) -> tu
                 drawn=drawn,
                 fakes=fakes,
                 remembered=state.objective,
-                share=None if share == 1 else share,
+                share=_share(state),
                 step=state.step + 1,
             )
     total, terms, state.objective = found
     return total, terms
+
+
+def _share(state: TrainState) -> float | None:
+    """The share of the penalties that counts at this point of the run; None: all of it."""
+    share = state.method.penalty_share(state.progress)
+    return None if share == 1 else share
+
+
+def _arguments(
+    state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]
+) -> tuple[Drawn, Sequence[Tensor], State, Tensor | None]:
+    """Those of a compiled function of the critic; a share is a tensor, as numbers are built in."""
+    share = _share(state)
+    return drawn, fakes, state.objective, None if share is None else torch.tensor(share)
 
 
 def _critic_alone(
@@ -416,22 +425,13 @@ def _answers(
 
 def _critic_gradients(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) -> Gradients:
     """The gradient in the critic's parameters of its loss, and the terms with the loss."""
-    player, compiled, share = (
-        state.critic,
-        state.compiled,
-        state.method.penalty_share(state.progress),
-    )
+    player, compiled = state.critic, state.compiled
     assert player is not None
-    arguments = drawn, fakes, state.objective, None if share == 1 else torch.tensor(share)
-    if (
-        compiled is None
-        or not _go_by_hand(state, compiled, *arguments)
-        or "critic" in compiled.refused
-    ):
+    if not compiled or not _by_hand(state, drawn, fakes) or "critic" in compiled.refused:
         return _by_autograd(player, *_critic_loss(state, drawn, fakes))
     assert player.chain is not None
     function = partial(_critic_by_hand, state.method, player.module, player.chain)
-    found, terms, state.objective = compiled("critic", function, *arguments)
+    found, terms, state.objective = compiled("critic", function, *_arguments(state, drawn, fakes))
     return _in_order(player, found), terms
 
 
@@ -472,33 +472,29 @@ def _critic_by_hand(
     return gradients, terms, after
 
 
-def _go_by_hand(
-    state: TrainState,
-    compiled: Compiled,
-    drawn: Drawn,
-    fakes: Sequence[Tensor],
-    remembered: State,
-    share: Tensor | None,
-) -> bool:
+def _by_hand(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) -> bool:
     """Whether both gradients can be had by hand: both are chains, whose weights nothing else sees.
 
     Found once, by trying.
     """
-    method, critic, generator = state.method, state.critic, state.generator
+    method, compiled = state.method, state.compiled
+    generator, critic = state.generator, state.critic
+    assert compiled is not None
     if compiled.by_hand is not None:
         return compiled.by_hand
     compiled.by_hand = False
     assert critic is not None
-    chains = critic.chain, generator.chain
-    if chains[0] is None or chains[1] is None or not (chains[0].free and chains[1].free):
+    made, judge = generator.chain, critic.chain
+    if made is None or judge is None or not (made.free and judge.free):
         return False
     if any(c.weight_penalty(critic.module, 2) is not None for c in method.constraints):
         return False
     if any(c.weight_penalty(generator.module, 2) is not None for c in method.generator_constraints):
         return False
     try:
-        _critic_by_hand(method, critic.module, chains[0], drawn, fakes, remembered, share)
-        _generator_by_hand(method, generator.module, chains[1], chains[0], drawn, remembered)
+        arguments = _arguments(state, drawn, fakes)
+        _critic_by_hand(method, critic.module, judge, *arguments)
+        _generator_by_hand(method, generator.module, made, judge, drawn, state.objective)
     except (_UnknownError, RuntimeError):  # the latter: what torch cannot take a gradient through
         return False
     compiled.by_hand = True
@@ -522,7 +518,7 @@ def _generator_loss(state: TrainState, drawn: Drawn) -> tuple[Tensor, Terms]:
     method, (batch, latents, _, _) = state.method, drawn
     module, critic = state.generator.module, state.critic
     compiled = state.compiled
-    if compiled is not None and not compiled.by_hand and "generator" not in compiled.refused:
+    if compiled and not compiled.by_hand and "generator" not in compiled.refused:
         found = compiled(
             "generator",
             partial(_generator_alone, method, module, critic.module if critic else None),
