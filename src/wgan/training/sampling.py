@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from wgan.training.chain import Chain
 from wgan.training.step import generate
 
-_BATCH = 256  # samples generated at a time
+_BATCH = 128  # samples generated at a time; what is larger leaves the processor's cache
 
 
 @torch.no_grad()
