@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from wgan.data import DataOptions, open_source
+from wgan.data.conditions import condition_on
 from wgan.errors import UserError
 
 
@@ -61,6 +62,13 @@ def test_conditions_change_the_fingerprint() -> None:
 def test_bad_conditions_are_refused(condition: np.ndarray, message: str) -> None:
     with pytest.raises(UserError, match=message):
         open_source(np.zeros((4, 2)), condition=condition)
+
+
+def test_a_signalling_nan_is_refused_like_any() -> None:
+    signalling = np.array([0x7FA00000, 0], dtype=np.uint32).view(np.float32)
+    source = open_source(np.zeros((2, 3), dtype=np.float32))
+    with pytest.raises(UserError, match="is NaN or infinite for 1 samples"):
+        condition_on(source, {"c": signalling})
 
 
 def test_synthetic_sources_take_none() -> None:

@@ -141,6 +141,17 @@ def test_a_zip_holds_the_same_pictures_as_its_folder(folder: Path) -> None:
     assert theirs.describe()["other_files"] == 1
 
 
+def test_a_zip_member_without_a_name_is_passed_over(folder: Path) -> None:
+    save(folder / "a.png", noise(8, 8, 3))
+    path = folder.parent / "nameless.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(folder / "a.png", "a.png")
+        nameless = zipfile.ZipInfo("x")
+        nameless.filename = ""
+        archive.writestr(nameless, b"?")
+    assert open_source(path, options(folder.parent)).size == 1
+
+
 def test_hidden_and_other_files_are_passed_over(folder: Path) -> None:
     save(folder / "A.PNG", noise(8, 8))
     for name in (".b.png", ".git/c.png", "notes.txt", "no-ending"):

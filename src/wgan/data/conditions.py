@@ -91,7 +91,8 @@ def condition_on(source: Source, arrays: Mapping[str, Any]) -> Conditioned:
                 f"condition `{name}` must be numbers of shape [{source.size}] or "
                 f"[{source.size}, k], one row per sample; got {own.dtype} {list(own.shape)}"
             )
-        part = own.reshape(len(own), -1).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # of a signalling NaN: the next line has a word for it
+            part = own.reshape(len(own), -1).astype(np.float64)
         if wrong := int((~np.isfinite(part)).any(axis=1).sum()):
             raise UserError(f"condition `{name}` is NaN or infinite for {wrong} samples")
         parts.append(part)

@@ -86,7 +86,11 @@ class ZipAlbum:
         self.ignored = 0
         for member in self._archive.infolist():
             parts = Path(member.filename).parts
-            if member.is_dir() or any(p.startswith(".") or p == "__MACOSX" for p in parts):
+            if (
+                not parts
+                or member.is_dir()
+                or any(p.startswith(".") or p == "__MACOSX" for p in parts)
+            ):
                 continue
             if Path(member.filename).suffix.lower() in extensions:
                 self._members[member.filename] = member
