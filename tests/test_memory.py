@@ -40,12 +40,22 @@ def peak(config: Config, source: Source) -> int:
 @pytest.mark.parametrize(
     ("recipe", "batch"), [("wgan-gp", 500), ("cramer", 300), ("mmd", 300), ("sliced", 500)]
 )
-def test_steps_of_a_few_samples_tell_what_a_real_one_takes(recipe: str, batch: int) -> None:
+def test_steps_of_a_few_samples_tell_what_a_real_one_takes(
+    recipe: str, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "PAIRS_ALLOWANCE", memory.ALLOWANCE)
     config, source = made("gaussians8", recipe=recipe, batch_size=batch, warmup=False)
     need = needed(config, source, free=2**24)
     assert need is not None
     found = need.at(batch) / memory.ALLOWANCE
     assert found == pytest.approx(peak(config, source), rel=0.05)
+
+
+def test_pairs_of_a_large_batch_are_compared_as_the_real_step_does() -> None:
+    config, source = made("gaussians8", recipe="cramer", batch_size=600, warmup=False)
+    need = needed(config, source, free=2**24)
+    assert need is not None
+    assert 1 <= need.at(600) / peak(config, source) <= memory.PAIRS_ALLOWANCE
 
 
 def test_pictures_and_convolutions_too() -> None:

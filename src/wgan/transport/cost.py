@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,6 +27,7 @@ _DIRECT_DIMENSION = 64
 # Below this share of the squared norms a squared distance from a product has lost too many digits.
 _CANCELLED = 1e-5
 _BLOCK_ELEMENTS = 2**24
+_direct_elements: float = _BLOCK_ELEMENTS
 
 
 def as_points(values: Any, name: str = "samples") -> NDArray[np.float64]:
@@ -113,6 +116,17 @@ def _squared_by_product(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArr
     return squared
 
 
+@contextmanager
+def as_for_larger(factor: float) -> Iterator[None]:
+    """Take squared distances in the way that samples `factor` times as large would take."""
+    global _direct_elements
+    before, _direct_elements = _direct_elements, _BLOCK_ELEMENTS / factor**2
+    try:
+        yield
+    finally:
+        _direct_elements = before
+
+
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """``|x_i - y_j|^2`` for all pairs, differentiable as often as asked.
 
@@ -126,7 +140,7 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     Returns:
         ``[n, m]``, never negative.
     """
-    if x.shape[0] * y.shape[0] * x.shape[1] <= _BLOCK_ELEMENTS:
+    if x.shape[0] * y.shape[0] * x.shape[1] <= _direct_elements:
         return (x[:, None] - y[None]).square().sum(-1)
     centre = y.detach().mean(0)
     x, y = x - centre, y - centre
