@@ -188,7 +188,7 @@ class Parquets:
                 known = [c for c, kind in groups.types.items() if _is_numeric(kind)]
                 raise UnknownNameError(f"column of numbers in {self.paths[0]}:", name, known)
         self.settings: list[Any] = ["parquets", groups.stamps, self._column, self._asked]
-        self._at_once = kept_at_once(len(groups.rows), groups.largest([self._column]))
+        self._at_once = kept_at_once(len(groups.rows), groups.largest)
         self._pictures = lru_cache(self._at_once)(self._read)
 
     def _read(self, group: int) -> Any:
