@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
 import sys
 from pathlib import Path
 
@@ -249,3 +250,32 @@ def test_without_pyarrow_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'wgan\[tables\]'"):
         open_source(path)
+
+
+DAMAGED = """
+import sys
+from pathlib import Path
+
+from wgan.data import open_source
+from wgan.errors import UserError
+
+path, outcomes = Path(sys.argv[1]), set()
+whole = path.read_bytes()
+footer = int.from_bytes(whole[-8:-4], "little")
+for at in range(len(whole) - 8 - footer, len(whole) - 8):
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+    try:
+        open_source(path)
+        outcomes.add("read")
+    except UserError:
+        outcomes.add("refused")
+print(*sorted(outcomes))
+"""
+
+
+def test_no_damage_of_a_footer_ends_the_process(tmp_path: Path) -> None:
+    table = pa.table({"a": [1.0, None, 3.0], "b": [1, 2, 3]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    arguments = [sys.executable, "-W", "ignore", "-c", DAMAGED, str(tmp_path / "a.parquet")]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "read refused\n"), done.stderr
