@@ -56,12 +56,10 @@ class RowGroups:
                 self.stamps.append(stamp(path.stat()))
                 with pyarrow.parquet.ParquetFile(path) as file:
                     self._agree(path, file.schema_arrow)
-                    metadata = file.metadata
-                    for i in range(metadata.num_row_groups):
-                        group = metadata.row_group(i)
-                        places.append((number, i))
-                        rows.append(_checked(group, path.stat().st_size))
-                        self._bytes.append(group.total_byte_size)
+                    groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+                    rows += _checked(groups, path.stat().st_size)
+                    places += [(number, i) for i in range(len(groups))]
+                    self._bytes += [group.total_byte_size for group in groups]
         self.places = places
         self.rows: NDArray[np.int64] = np.array(rows, dtype=np.int64)
         self.opened = lru_cache(_OPEN_FILES)(self._opened)
@@ -186,16 +184,17 @@ class GroupRows:
         return read
 
 
-def _checked(group: Any, stored: int) -> int:
-    """The rows of a group in a file of `stored` bytes, if it can be what it claims.
+def _checked(groups: Sequence[Any], stored: int) -> list[int]:
+    """The rows of each group of a file of `stored` bytes, if together they can be what they claim.
 
-    By its own totals: pyarrow ends the process where a damaged file's column is only asked for its
-    size.
+    By the groups' own totals: pyarrow ends the process where a damaged file's column is only asked
+    for its size.
     """
-    rows, claimed = int(group.num_rows), int(group.total_byte_size)
-    if rows < 0 or claimed < 0:
-        raise ValueError(f"it states {rows} rows in {claimed} bytes")
-    refuse_excess(max(claimed, 4 * rows), max(1, stored))
+    rows = [int(group.num_rows) for group in groups]
+    claimed = [int(group.total_byte_size) for group in groups]
+    if min(rows + claimed, default=0) < 0:
+        raise ValueError(f"it states groups of {rows} rows in {claimed} bytes")
+    refuse_excess(max(sum(claimed), 4 * sum(rows)), max(1, stored))
     return rows
 
 
