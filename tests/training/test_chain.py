@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from wgan.constraints.base import input_gradient
 from wgan.networks import CriticNetwork, NetworkSpec, Shapes, make_critic, make_generator
 from wgan.training.chain import Chain
+from wgan.training.losses import bind_critic
 from wgan.training.sampling import synthesize
-from wgan.training.step import bind_critic
 from wgan.types import Scores
 
 CASES: dict[str, tuple[str, Shapes, int | None]] = {

@@ -17,8 +17,9 @@ from wgan.data.codec import Codec
 from wgan.diagnostics.probes import moved, norm, strides
 from wgan.diagnostics.signs import Series
 from wgan.training import TrainState
+from wgan.training.losses import generate
 from wgan.training.player import Player
-from wgan.training.step import critic_loss, generate, generator_loss
+from wgan.training.step import critic_loss, generator_loss
 from wgan.types import Batch, Record
 
 PROBED = 512

@@ -1,12 +1,12 @@
 """The loop, the state it changes, and the updates it makes."""
 
 from wgan.training.loop import train
+from wgan.training.losses import bind_critic, generate
 from wgan.training.method import PRECISIONS, Method
 from wgan.training.optimizers import OPTIMIZERS, SCHEDULES, OptimisticAdam, OptimizerSpec
 from wgan.training.player import Player
 from wgan.training.sampling import synthesize
 from wgan.training.state import TrainState
-from wgan.training.step import bind_critic, generate
 
 __all__ = [
     "OPTIMIZERS",

@@ -10,9 +10,10 @@ import torch
 from wgan.data.base import Source
 from wgan.shares import sharing
 from wgan.training import ranks
+from wgan.training.losses import Terms
 from wgan.training.probe import Probe
 from wgan.training.state import TrainState
-from wgan.training.step import Terms, critic_updates, extragradient_update, generator_update
+from wgan.training.step import critic_updates, extragradient_update, generator_update
 from wgan.types import Batch, Record
 
 _TOGETHER = 10  # batches for the critic that are in memory at once

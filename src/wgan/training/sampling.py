@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wgan.training.chain import Chain
-from wgan.training.step import generate
+from wgan.training.losses import generate
 
 _BATCH = 128  # samples generated at a time; what is larger leaves the processor's cache
 

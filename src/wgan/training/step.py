@@ -9,68 +9,43 @@ at a time; their gradients and terms meet in one flat buffer before the move.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import cached
 
 from wgan.constraints import Constraint
-from wgan.constraints.slopes import SlopePenalty, dual_norm
-from wgan.errors import NonFiniteError, UserError
+from wgan.errors import NonFiniteError
 from wgan.networks import Generator
-from wgan.objectives import Objective
 from wgan.shares import current, sharing
 from wgan.training import ranks
-from wgan.training.chain import Chain
-from wgan.training.method import Method
+from wgan.training.losses import (
+    LOSS,
+    Drawn,
+    Gradients,
+    Terms,
+    UnknownScoresError,
+    answers,
+    asked_of_critic,
+    bind_critic,
+    critic_alone,
+    critic_by_hand,
+    generate,
+    generator_alone,
+    generator_by_hand,
+    identity_critic,
+    precisely,
+    weigh_critic,
+    weigh_generator,
+)
 from wgan.training.player import Player
 from wgan.training.state import TrainState
-from wgan.types import Batch, Critic, Draw, Loss, Scores, State
+from wgan.types import Batch, Critic, State
 
-Terms = dict[str, Tensor]
-Gradients = tuple[tuple[Tensor | None, ...], Terms]
 Result = TypeVar("Result")
-
-
-def bind_critic(module: nn.Module, condition: Tensor | None) -> Critic:
-    """The critic as objectives see it: values to scores, the condition already in place.
-
-    A module that returns a tensor ``[batch]`` or ``[batch, 1]`` is wrapped; its scores have no
-    features. A condition is repeated where several batches are scored in one pass.
-    """
-
-    def critic(values: Tensor) -> Scores:
-        if condition is None:
-            out = module(values)
-        else:
-            out = module(values, condition.repeat(len(values) // len(condition), 1))
-        if isinstance(out, Tensor):
-            out = Scores(out.reshape(len(values)))
-        if isinstance(out, Scores):
-            half = out.score.dtype is torch.bfloat16
-            return out._replace(score=out.score.float()) if half else out
-        raise UserError(
-            f"a critic must return a tensor [batch] or wgan.Scores, got {type(out).__name__}"
-        )
-
-    return critic
-
-
-def generate(module: nn.Module, latent: Tensor, condition: Tensor | None) -> Tensor:
-    """Fakes ``[batch, *shape]`` from latents, under a condition where there is one."""
-    out: Tensor = module(latent) if condition is None else module(latent, condition)
-    return out.float() if out.dtype is torch.bfloat16 else out
-
-
-def precisely(method: Method, like: Tensor) -> AbstractContextManager[object]:
-    """The context of a loss: autocast for bf16; penalties on slopes exempt themselves."""
-    if method.precision != "bf16":
-        return nullcontext()
-    return torch.autocast(like.device.type, torch.bfloat16)
 
 
 def critic_updates(state: TrainState, batches: Sequence[Batch]) -> Terms:
@@ -126,36 +101,6 @@ def extragradient_update(state: TrainState, next_batch: Callable[[int], Batch]) 
         _move_critic(state)
         _move_generator(state)
     return terms
-
-
-class Drawn(NamedTuple):
-    """A critic update before anything is differentiated.
-
-    Attributes:
-        batch: Real samples.
-        latents: One for each batch of fakes, ``[batch, latent]``.
-        draw: The objective's.
-        penalty_draws: The constraints', in their order.
-    """
-
-    batch: Batch
-    latents: list[Tensor]
-    draw: Draw
-    penalty_draws: list[Draw]
-
-    def part(self, index: int, of: int) -> Drawn:
-        """One of equal parts of the batch, with what belongs to it."""
-        if of == 1:
-            return self
-        values, condition = self.batch
-        size = len(values) // of
-        rows = slice(index * size, (index + 1) * size)
-        return Drawn(
-            Batch(values[rows], None if condition is None else condition[rows]),
-            [latent[rows] for latent in self.latents],
-            self.draw.take(rows),
-            [draw.take(rows) for draw in self.penalty_draws],
-        )
 
 
 def draw_update(state: TrainState, batch: Batch) -> Drawn:
@@ -293,12 +238,12 @@ def _critic_loss(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) -> tu
     assert state.critic is not None
     compiled = state.compiled
     if compiled and not _by_hand(state, drawn, fakes) and "critic" not in compiled.refused:
-        function = partial(_critic_alone, state.method, state.critic.module)
+        function = partial(critic_alone, state.method, state.critic.module)
         found = compiled("critic", function, *_arguments(state, drawn, fakes))
     else:
         with precisely(state.method, state.like), cached():  # parametrised weights: found once
             asked = _ask(state, drawn, fakes)
-            found = _weigh_critic(
+            found = weigh_critic(
                 *(state.method, state.critic.module, *asked),
                 drawn=drawn,
                 fakes=fakes,
@@ -324,51 +269,6 @@ def _arguments(
     return drawn, fakes, state.objective, None if share is None else torch.tensor(share)
 
 
-def _critic_alone(
-    method: Method,
-    module: nn.Module,
-    drawn: Drawn,
-    fakes: Sequence[Tensor],
-    remembered: State,
-    share: Tensor | None,
-) -> tuple[Tensor, Terms, State]:
-    """The critic's loss as a function of tensors, to be compiled."""
-    with precisely(method, drawn.batch.values):
-        critic = bind_critic(module, drawn.batch.condition)
-        return _weigh_critic(method, module, critic, {}, drawn, fakes, remembered, share, 2)
-
-
-def _weigh_critic(
-    method: Method,
-    module: nn.Module,
-    critic: Critic,
-    slopes: Mapping[str, Tensor],
-    drawn: Drawn,
-    fakes: Sequence[Tensor],
-    remembered: State,
-    share: float | Tensor | None,
-    step: int,
-) -> tuple[Tensor, Terms, State]:
-    """The critic's loss with its penalties, its terms, and what the objective remembers."""
-    real = drawn.batch.values
-    loss, remembered = method.objective.critic_loss(
-        critic, real, fakes, drawn.draw, remembered, step
-    )
-    total, terms = loss.value, {"critic_loss": loss.value.detach(), **loss.terms}
-    witness = method.objective.witness(critic, real, fakes, drawn.draw)
-    for constraint, penalty_draw in zip(method.constraints, drawn.penalty_draws, strict=True):
-        if (slope := slopes.get(constraint.name)) is not None:
-            assert isinstance(constraint, SlopePenalty)
-            penalty: Loss | None = constraint.priced(dual_norm(slope, constraint.norm))
-        else:
-            penalty = constraint.penalty(witness, real, fakes[0], penalty_draw, step)
-        for part in (penalty, constraint.weight_penalty(module, step)):
-            if part is not None:
-                total = total + (part.value if share is None else share * part.value)
-                terms |= part.terms
-    return total, terms, remembered
-
-
 def _ask(
     state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]
 ) -> tuple[Critic, dict[str, Tensor]]:
@@ -384,43 +284,9 @@ def _ask(
     chain = player.chain
     if chain is None or not chain.free:
         return plain, {}
-    batches, points, at = _asked(method, drawn, fakes, state.step + 1)
+    batches, points, at = asked_of_critic(method, drawn, fakes, state.step + 1)
     scores, slopes = chain.judge(torch.cat(batches), at, condition, half=_halved(real))
-    return _answers(batches, points, scores, slopes, plain)
-
-
-def _asked(
-    method: Method, drawn: Drawn, fakes: Sequence[Tensor], step: int
-) -> tuple[list[Tensor], dict[str, Tensor], Tensor | None]:
-    """What a critic's loss asks of it: batches, points by penalty, and all points in one."""
-    real, points = drawn.batch.values, {}
-    if type(method.objective).witness is Objective.witness:
-        points = {
-            c.name: c.points(real, fakes[0], draw)
-            for c, draw in zip(method.constraints, drawn.penalty_draws, strict=True)
-            if isinstance(c, SlopePenalty) and c.method == "exact" and c.due(step)
-        }
-    return [real, *fakes], points, torch.cat([*points.values()]) if points else None
-
-
-def _answers(
-    batches: Sequence[Tensor],
-    points: Mapping[str, Tensor],
-    scores: Scores,
-    slopes: Tensor,
-    otherwise: Critic,
-) -> tuple[Critic, dict[str, Tensor]]:
-    """A critic that knows the scores of batches, and asks another for any else; and the slopes."""
-    sizes = [len(batch) for batch in batches]
-    assert scores.features is not None
-    parts = zip(*(part.split_with_sizes(sizes) for part in scores if part is not None), strict=True)
-    known = list(zip(batches, (Scores(*part) for part in parts), strict=True))
-
-    def critic(values: Tensor) -> Scores:
-        return next((found for batch, found in known if batch is values), None) or otherwise(values)
-
-    of_each = slopes.split_with_sizes([len(each) for each in points.values()])
-    return critic, dict(zip(points, of_each, strict=True))
+    return answers(batches, points, scores, slopes, plain)
 
 
 def _critic_gradients(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) -> Gradients:
@@ -430,7 +296,7 @@ def _critic_gradients(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) 
     if not compiled or not _by_hand(state, drawn, fakes) or "critic" in compiled.refused:
         return _by_autograd(player, *_critic_loss(state, drawn, fakes))
     assert player.chain is not None
-    function = partial(_critic_by_hand, state.method, player.module, player.chain)
+    function = partial(critic_by_hand, state.method, player.module, player.chain)
     found, terms, state.objective = compiled("critic", function, *_arguments(state, drawn, fakes))
     return _in_order(player, found), terms
 
@@ -444,32 +310,7 @@ def _in_order(player: Player, gradients: Sequence[Tensor]) -> tuple[Tensor | Non
 
 def _by_autograd(player: Player, value: Tensor, terms: Terms) -> Gradients:
     gradients = torch.autograd.grad(value, player.parameters, allow_unused=True)
-    return gradients, {**terms, _LOSS: value.detach()}
-
-
-def _critic_by_hand(
-    method: Method,
-    module: nn.Module,
-    chain: Chain,
-    drawn: Drawn,
-    fakes: Sequence[Tensor],
-    remembered: State,
-    share: Tensor | None,
-) -> tuple[list[Tensor], Terms, State]:
-    """The gradient of a chain's loss as a function of tensors, to be compiled."""
-    batches, points, at = _asked(method, drawn, fakes, 2)
-
-    def weigh(scores: Scores, slopes: Tensor) -> tuple[Tensor, tuple[Terms, State]]:
-        critic, of_each = _answers(batches, points, scores, slopes, _refuse)
-        rest = (drawn, fakes, remembered, share, 2)
-        total, terms, after = _weigh_critic(method, module, critic, of_each, *rest)
-        return total, ({**terms, _LOSS: total.detach()}, after)
-
-    half = method.precision == "bf16"
-    gradients, (terms, after) = chain.differentiate(
-        torch.cat(batches), at, drawn.batch.condition, weigh, half=half
-    )
-    return gradients, terms, after
+    return gradients, {**terms, LOSS: value.detach()}
 
 
 def _by_hand(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) -> bool:
@@ -493,20 +334,15 @@ def _by_hand(state: TrainState, drawn: Drawn, fakes: Sequence[Tensor]) -> bool:
         return False
     try:
         arguments = _arguments(state, drawn, fakes)
-        _critic_by_hand(method, critic.module, judge, *arguments)
-        _generator_by_hand(method, generator.module, made, judge, drawn, state.objective)
-    except (_UnknownError, RuntimeError):  # the latter: what torch cannot take a gradient through
+        critic_by_hand(method, critic.module, judge, *arguments)
+        generator_by_hand(method, generator.module, made, judge, drawn, state.objective)
+    except (
+        UnknownScoresError,
+        RuntimeError,
+    ):  # the latter: what torch cannot take a gradient through
         return False
     compiled.by_hand = True
     return True
-
-
-class _UnknownError(Exception):
-    """A loss asks for scores that the pass written out by hand does not have."""
-
-
-def _refuse(values: Tensor) -> Scores:
-    raise _UnknownError
 
 
 def generator_loss(state: TrainState, batch: Batch) -> tuple[Tensor, Terms]:
@@ -521,15 +357,15 @@ def _generator_loss(state: TrainState, drawn: Drawn) -> tuple[Tensor, Terms]:
     if compiled and not compiled.by_hand and "generator" not in compiled.refused:
         found = compiled(
             "generator",
-            partial(_generator_alone, method, module, critic.module if critic else None),
+            partial(generator_alone, method, module, critic.module if critic else None),
             *(drawn, state.objective),
         )
     else:
         with precisely(method, state.like), cached():
             fakes = [_fakes(state.generator, z, batch.condition) for z in latents]
-            judge = _held(critic, batch.condition) if critic else _identity_critic
+            judge = _held(critic, batch.condition) if critic else identity_critic
             rest = (drawn, fakes, state.objective, state.step + 1)
-            found = _weigh_generator(method, module, judge, *rest)
+            found = weigh_generator(method, module, judge, *rest)
     total, terms, state.objective = found
     return total, terms
 
@@ -542,70 +378,9 @@ def _generator_gradients(state: TrainState, drawn: Drawn) -> Gradients:
     assert player.chain is not None
     assert critic is not None
     assert critic.chain is not None
-    function = partial(_generator_by_hand, state.method, player.module, player.chain, critic.chain)
+    function = partial(generator_by_hand, state.method, player.module, player.chain, critic.chain)
     found, terms, state.objective = compiled("generator", function, drawn, state.objective)
     return _in_order(player, found), terms
-
-
-def _generator_by_hand(
-    method: Method,
-    module: nn.Module,
-    chain: Chain,
-    critic: Chain,
-    drawn: Drawn,
-    remembered: State,
-) -> tuple[list[Tensor], Terms, State]:
-    """The gradient of a chain's loss under a critic's chain as a function of tensors."""
-    condition = drawn.batch.condition
-    half = method.precision == "bf16"
-    latent = torch.cat(drawn.latents)
-
-    def weigh(fakes: Tensor, scores: Scores) -> tuple[Tensor, tuple[Terms, State]]:
-        batches = list(fakes.split_with_sizes([len(z) for z in drawn.latents]))
-        judge, _ = _answers(batches, {}, scores, fakes[:0], _refuse)
-        total, terms, after = _weigh_generator(method, module, judge, drawn, batches, remembered, 2)
-        return total, ({**terms, _LOSS: total.detach()}, after)
-
-    gradients, (terms, after) = chain.differentiate_under(
-        critic, latent, condition, weigh, half=half
-    )
-    return gradients, terms, after
-
-
-def _generator_alone(
-    method: Method,
-    module: nn.Module,
-    critic: nn.Module | None,
-    drawn: Drawn,
-    remembered: State,
-) -> tuple[Tensor, Terms, State]:
-    """The generator's loss as a function of tensors, to be compiled."""
-    condition = drawn.batch.condition
-    with precisely(method, drawn.batch.values):
-        fakes = [generate(module, z, condition) for z in drawn.latents]
-        judge = bind_critic(critic, condition) if critic else _identity_critic
-        return _weigh_generator(method, module, judge, drawn, fakes, remembered, 2)
-
-
-def _weigh_generator(
-    method: Method,
-    module: nn.Module,
-    critic: Critic,
-    drawn: Drawn,
-    fakes: Sequence[Tensor],
-    remembered: State,
-    step: int,
-) -> tuple[Tensor, Terms, State]:
-    """The generator's loss with its penalties, its terms, and what the objective remembers."""
-    loss, remembered = method.objective.generator_loss(
-        critic, drawn.batch.values, fakes, drawn.draw, remembered, step
-    )
-    total, terms = loss.value, {"generator_loss": loss.value.detach(), **loss.terms}
-    for constraint in method.generator_constraints:
-        if (penalty := constraint.weight_penalty(module, step)) is not None:
-            total = total + penalty.value
-            terms |= {f"generator_{name}": value for name, value in penalty.terms.items()}
-    return total, terms, remembered
 
 
 def _held(player: Player, condition: Tensor | None) -> Critic:
@@ -614,12 +389,6 @@ def _held(player: Player, condition: Tensor | None) -> Critic:
     if chain is None or not chain.free:
         return bind_critic(player.module, condition)
     return lambda values: chain.judge(values, None, condition, fixed=True, half=_halved(values))[0]
-
-
-def _identity_critic(values: Tensor) -> Scores:
-    """The critic of objectives that need none: the data are their own features."""
-    flat = values.flatten(1)
-    return Scores(flat.new_zeros(len(flat)), flat)
 
 
 def _critic_gradient(state: TrainState, batch: Batch) -> Terms:
@@ -653,7 +422,7 @@ def _differentiate(
     found = _Mean(player.parameters, state.method.accumulate * current().ranks)
     _in_parts(state, lambda part: found.add(*gradients_of(part)))
     gradients, terms = found.finish()
-    value = terms.pop(_LOSS)
+    value = terms.pop(LOSS)
     norm = torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
     if not torch.isfinite(norm + value):
         bad = [name for name, value in terms.items() if not torch.isfinite(value)]
@@ -665,9 +434,6 @@ def _differentiate(
     for parameter, gradient in zip(player.parameters, gradients, strict=True):
         parameter.grad = gradient
     return {**terms, f"{role}_gradient_norm": norm}
-
-
-_LOSS = ""  # among terms, the loss with its penalties
 
 
 class _Mean:
