@@ -1,5 +1,6 @@
 """The loop on tiny networks: what it computes, what it refuses, and that it resumes to the bit."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,7 @@ from wgan.errors import NonFiniteError, UserError
 from wgan.networks import NetworkSpec, Shapes, make_critic, make_generator
 from wgan.objectives import Standard, Wasserstein
 from wgan.training import OPTIMIZERS, Method, OptimizerSpec, TrainState, train
-from wgan.training.step import critic_loss
+from wgan.training.step import critic_loss, critic_update
 from wgan.types import Batch, Record
 
 ADAM = OptimizerSpec("adam", 1e-3, 0.5, 0.9)
@@ -136,6 +137,58 @@ def test_one_clipped_step_by_hand(source: Source) -> None:
     gap = (0.01 * (real.mean(0) - latent.mean(0))).sum()
     assert record["wasserstein_estimate"] == pytest.approx(float(gap), rel=1e-4)
     assert record["critic_loss"] == pytest.approx(-float(gap), rel=1e-4)
+
+
+class Turned(nn.Module):
+    """A linear map whose weight, or its gradient, lies in memory by columns."""
+
+    def __init__(self, inputs: int, outputs: int, *, by_columns: bool) -> None:
+        super().__init__()
+        rows = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(inputs))
+        self.weight = nn.Parameter(rows.mT.contiguous().mT if by_columns else rows)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return (values[:, None] * self.weight).sum(2)
+
+
+CRITICS: dict[str, Callable[[], nn.Module]] = {
+    "by rows": lambda: nn.Sequential(Turned(24, 5, by_columns=False), nn.ReLU(), nn.Linear(5, 1)),
+    "by columns": lambda: nn.Sequential(Turned(24, 5, by_columns=True), nn.ReLU(), nn.Linear(5, 1)),
+    "convolution": lambda: nn.Sequential(
+        nn.Unflatten(1, (3, 8)), nn.Conv1d(3, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(25, 1)
+    ),
+    "channels last": lambda: nn.Sequential(
+        nn.Unflatten(1, (2, 3, 4)), nn.Conv2d(2, 5, 2), nn.ReLU(), nn.Flatten(), nn.Linear(30, 1)
+    ).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+}
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+@pytest.mark.parametrize("kind", CRITICS)
+def test_a_gradient_meets_its_weights_in_any_order_of_memory(kind: str, name: str) -> None:
+    """Fused updates go by memory's order; they are those of an optimizer that does not."""
+    rows = np.random.default_rng(0).normal(size=(40, 24)).astype(np.float32)
+    source, spec = open_source(rows), OptimizerSpec(name, 1e-2, 0.5, 0.9)
+    method = replace(METHOD, generator_optimizer=spec, critic_optimizer=spec, n_critic=1)
+    torch.manual_seed(0)
+    critic, generator = CRITICS[kind](), nn.Linear(2, 24)
+    state = TrainState.create(method, generator, critic, source)
+    batch = state.next_batch(source, 16)
+    drawn = state.rng.get_state()
+    loss, _ = critic_loss(state, batch)
+    gradients = torch.autograd.grad(loss, list(critic.parameters()))
+    state.rng.set_state(drawn)
+    by_hand = [nn.Parameter(p.detach().clone(memory_format=torch.contiguous_format))
+               for p in critic.parameters()]  # fmt: skip
+    for parameter, gradient in zip(by_hand, gradients, strict=True):
+        parameter.grad = gradient.contiguous()
+    if name == "adam":
+        torch.optim.Adam(by_hand, 1e-2, (0.5, 0.9), fused=False, foreach=False).step()
+    else:
+        torch.optim.SGD(by_hand, 1e-2, 0.5, fused=False, foreach=False).step()
+    critic_update(state, batch)
+    for moved, expected in zip(critic.parameters(), by_hand, strict=True):
+        torch.testing.assert_close(moved, expected)
 
 
 def test_the_average_follows_the_generator(source: Source) -> None:

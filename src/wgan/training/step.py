@@ -432,8 +432,19 @@ def _differentiate(
         # Not in place: autograd may give two parameters the same tensor, or an expanded one.
         gradients = tuple(g if g is None else g * scale for g in gradients)
     for parameter, gradient in zip(player.parameters, gradients, strict=True):
-        parameter.grad = gradient
+        parameter.grad = None if gradient is None else _laid_out(gradient, parameter)
     return {**terms, f"{role}_gradient_norm": norm}
+
+
+def _laid_out(gradient: Tensor, like: Tensor) -> Tensor:
+    """The gradient in the memory order of what it is of.
+
+    Fused optimizers go through both as they lie, whatever their strides, and `autograd.grad` gives
+    what the last operation made: a convolution's gradient may be in any order.
+    """
+    if gradient.stride() == like.stride():
+        return gradient
+    return torch.empty_like(like, memory_format=torch.preserve_format).copy_(gradient)
 
 
 class _Mean:
@@ -479,10 +490,7 @@ class _Mean:
             if not used:
                 gradients.append(None)
                 continue
-            part = self._flat[at : at + parameter.numel()].view(parameter.shape)
-            # fused optimizers go through both in the order of memory
-            like = torch.empty_like(parameter, memory_format=torch.preserve_format)
-            gradients.append(like.copy_(part))
+            gradients.append(self._flat[at : at + parameter.numel()].view(parameter.shape))
             at += parameter.numel()
         return tuple(gradients), dict(zip(self._names, self._flat[at:].clone(), strict=True))
 
