@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -45,9 +45,10 @@ from wgan.build import build_state
 from wgan.cli.progress import Progress
 from wgan.config import Config, resolve
 from wgan.data import Source, open_source
+from wgan.layers.product import product
+from wgan.layers.thin import ThinConvTranspose2d
 from wgan.session import Session
 from wgan.training import TrainState, synthesize, train
-from wgan.training.chain import product
 
 Step = Callable[[], object]
 Images = torch.channels_last
@@ -71,6 +72,15 @@ class Work:
     variants: tuple[str, ...]
     floor: dict[str, float]
     network: str = "convolution"
+
+
+def everyones(network: nn.Module) -> nn.Module:
+    """A copy of a network, with torch's own layer in the place of each of the engine's."""
+    copy = deepcopy(network)
+    for module in copy.modules():
+        if type(module) is ThinConvTranspose2d:
+            module.__class__ = nn.ConvTranspose2d  # type: ignore[assignment]
+    return copy
 
 
 def pictures(side: int, channels: int) -> Source:
@@ -157,7 +167,7 @@ def plain_steps(state: TrainState, source: Source, *, channels_last: bool) -> It
     method = state.method
     assert state.critic is not None
     assert source.size is not None
-    generator, critic = deepcopy(state.generator.module), deepcopy(state.critic.module)
+    generator, critic = everyones(state.generator.module), everyones(state.critic.module)
     values = source.batch(torch.arange(source.size)).values
     if channels_last:
         for network in (generator, critic):
@@ -416,7 +426,7 @@ def measure_run(work: Work, seconds: float) -> dict[str, float]:
 def measure_sampling(work: Work, seconds: float) -> dict[str, float]:
     """Milliseconds for 1,024 samples: by the engine, and by the module with gradients off."""
     state, _ = build(work, {})
-    plain = deepcopy(state.average).eval()
+    plain = everyones(state.average).eval()
     plain.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     latent = state.latents(_SAMPLES)
 

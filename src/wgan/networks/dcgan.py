@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from wgan.errors import UserError
 from wgan.layers.dropout import Dropout
+from wgan.layers.thin import ThinConvTranspose2d
 from wgan.networks.base import CriticNetwork, Generator, NetworkSpec, Shapes, chain
 
 CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -103,9 +104,10 @@ def dcgan_generator(spec: NetworkSpec, shapes: Shapes, *, constant: bool = False
         layers += [
             _TRANSPOSED[dims](wide, narrow, 4, 2, 1, bias=biased),
             norm_layer(spec.norm, narrow, dims),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         ]
-    layers += [_TRANSPOSED[dims](widths[0], shapes.shape[0], 4, 2, 1), Crop(shapes.shape[1:])]
+    last = ThinConvTranspose2d if dims == 2 else _TRANSPOSED[dims]
+    layers += [last(widths[0], shapes.shape[0], 4, 2, 1), Crop(shapes.shape[1:])]
     body = chain(layers)
     _normal_(body)
     return Generator(body, shapes)
@@ -131,7 +133,7 @@ def dcgan_critic(
         layers += [
             CONVOLUTIONS[dims](inputs, width, 4, 2, 1, bias=norm == "none"),
             norm_layer(norm, width, dims),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
         ]
         if spec.dropout and stage:
             layers.append(Dropout(spec.dropout))

