@@ -15,7 +15,7 @@ def reproduce(
     /,
     *,
     seconds: float | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     out: Path = Path("reproduction"),
     page: Path = Path("docs/reproduction.md"),
 ) -> int:
@@ -31,7 +31,7 @@ def reproduce(
         name: One of the list, or all.
         seconds: Bound on each; seeds that it cuts short do not count, and too few give no verdict
             [what it takes].
-        seed: The first seed [0].
+        seed: The first seed; `all` takes results of any seed where none is asked for [0].
         out: The folder of results [reproduction].
         page: Where `all` writes the gallery as Markdown, pictures beside it
             [docs/reproduction.md].
@@ -48,12 +48,12 @@ def reproduce(
             print(f"{one.name:<{wide}}  {one.seconds:>4.0f} s  {one.source:<{far}}  {verdict}")
         return 0
     if name != "all":
-        _show(run(get_experiment(name), out, seed=seed, seconds=seconds), out)
+        _show(run(get_experiment(name), out, seed=seed or 0, seconds=seconds), out)
         return 0
     return _all(seconds, seed, out, page)
 
 
-def _all(seconds: float | None, seed: int, out: Path, page: Path) -> int:
+def _all(seconds: float | None, seed: int | None, out: Path, page: Path) -> int:
     from wgan.errors import UserError
     from wgan.experiments.reproduction import EXPERIMENTS, read
     from wgan.experiments.reproduction import reproduce as run
@@ -62,7 +62,7 @@ def _all(seconds: float | None, seed: int, out: Path, page: Path) -> int:
 
     found = {name: read(one, out) for name, one in EXPERIMENTS.items()}
     for name, result in found.items():
-        if result is not None and result.seed != seed:
+        if result is not None and seed is not None and result.seed != seed:
             raise UserError(
                 f"{out / name} is of seed {result.seed} and {seed} was asked for; use another --out"
             )
@@ -73,7 +73,7 @@ def _all(seconds: float | None, seed: int, out: Path, page: Path) -> int:
         if found[name] is not None:
             continue
         try:
-            result = found[name] = run(one, out, seed=seed, seconds=seconds)
+            result = found[name] = run(one, out, seed=seed or 0, seconds=seconds)
         except KeyboardInterrupt:
             _say(f"stopped; {done} of {len(found)} are done, the same command goes on")
             raise
