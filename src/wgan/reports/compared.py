@@ -230,16 +230,14 @@ def _samples(names: Mapping[str, str], sides: Mapping[str, Side], real: NDArray[
     wide = codec.kind != "image" and list(codec.shape) != [2]
     most = _PICTURE_BYTES // (len(names) + 1)
     rows = codec.kind == "rows"
-    shown = {names[name]: side.samples for name, side in sides.items()}
-    shown = {short: shown[short] for short in names.values()}
+    shown = [(names[name], f"Samples of {names[name]}", sides[name].samples) for name in names]
     if not rows:  # sheets of rows show the real ones, too
-        shown["Data"] = real
+        shown.append(("Data", "Data", real))
     with tempfile.TemporaryDirectory() as folder:
-        for title, samples in shown.items():
+        for title, label, samples in shown:
             place = Path(folder) / "sheet.png"
             count = len(samples) if rows else _PICTURES
             sample_sheet(np.asarray(samples[:count]), codec, path=place, real=real)
-            label = title if title == "Data" else f"Samples of {title}"
             each.append(page.figure(page.picture(place, label, most_bytes=most), title))
     note = page.paragraph("Of the checkpoints that are compared, closest first.", "note")
     return page.section("Samples", note, page.figures(each, "figures full" if wide else "figures"))
