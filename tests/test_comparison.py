@@ -114,7 +114,9 @@ def test_the_page_says_what_follows_and_what_does_not(
     ):
         assert said in page
     assert page.count("<svg") == 2
-    assert page.count("data:image/") == 4  # three runs and the data
+    assert page.count("data:image/") == 3  # each drawn over the data
+    (equal,) = (pair for pair in found.pairs if pair.p >= 0.05)
+    assert f"between {equal.low:.3g} and {equal.high:.3g} with 95% confidence" in page
     with pytest.raises(UserError, match="cannot write"):
         write_page(found, runs, tmp_path / "page" / "compare.html" / "below")
 
@@ -129,6 +131,7 @@ def test_the_command_writes_the_page_with_the_audits(
     assert main(["compare", *places, "--seconds", "0.5", "--out", str(out)]) == 0
     assert f"look  {out}" in capsys.readouterr().out
     assert out.read_text().count("<svg") == 3
+    assert out.read_text().count("data:image/") == 3  # two runs and the data
 
 
 def test_with_a_range_of_the_data_it_is_certified(runs: list[wgan.Trained], data: Any) -> None:
@@ -176,7 +179,8 @@ def test_what_was_chosen_is_compared_on_other_data(tmp_path: Path, data: Any) ->
     assert chosen[0].run.card["stopped_by"].startswith("audit.excess is ")
     found = wgan.compare(chosen, data=data)
     assert found.held == 200  # a third of what is held out
-    assert "which had no part in choosing" in found.said
+    names = [str(run.run.path) for run in chosen]
+    assert found.said.endswith(f"no part in choosing {names[0]}, {names[1]} or their steps.")
     for run in chosen:  # as a trial of a sweep, which was chosen without a rule of its own
         run.run.card.pop("stopped_by")
         run.run.card["sweep"] = {"trial": 3}

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from numpy.typing import NDArray
 
 from wgan.bounds import FEWEST, measure
 from wgan.data.base import Source
 from wgan.diagnostics import Excess, HeldOut, Part
 from wgan.errors import UserError
 from wgan.reports.compared import Side, write_comparison
-from wgan.trained import Data, Trained
+from wgan.trained import Data, Trained, own_samples
 
 SIGNIFICANT = 0.05
 """Of all verdicts of a comparison together: the chance of one that is wrong."""
 
-_SHEET = 500  # samples that a page draws from
+_SHEET = 500  # samples that a page draws from, and real ones
 _FEW = 500  # samples of each behind a certified bound
 
 
@@ -87,6 +89,7 @@ class Comparison:
         unit: Of the excess.
         said: What a reader should know of how it was done.
         seconds: What it took.
+        real: Some of the data in own units, ``[n, *own_shape]``, for the page.
     """
 
     entries: tuple[Entry, ...]
@@ -97,6 +100,7 @@ class Comparison:
     unit: str
     said: str
     seconds: float
+    real: NDArray[Any] = field(repr=False, compare=False)
 
     @property
     def best(self) -> Entry:
@@ -210,8 +214,8 @@ def compare_runs(
             f"{source.name} holds out {heldout.size} samples, too few to compare runs on; train "
             "with a larger --holdout"
         )
-    said = f"Compared on {len(part):,} held-out samples" + (
-        f", which had no part in choosing {', '.join(chosen)} or its step." if chosen else "."
+    said = f"Compared on {len(part):,} held-out samples and as many new ones of each run" + (
+        f"; the former had no part in choosing {_them(chosen)}." if chosen else "."
     )
     count = len(part)
     found = [
@@ -250,7 +254,14 @@ def compare_runs(
         held.unit,
         said,
         time.monotonic() - began,
+        own_samples(source, _SHEET),
     )
+
+
+def _them(chosen: Sequence[str]) -> str:
+    if len(chosen) == 1:
+        return f"{chosen[0]} or its step"
+    return f"{', '.join(chosen)} or their steps"
 
 
 def _pairs(names: Sequence[str], found: Sequence[Excess]) -> tuple[Pair, ...]:
@@ -279,7 +290,7 @@ def write_page(found: Comparison, runs: Sequence[Trained], path: Path, seed: int
         for name, run in zip(_names(runs), runs, strict=True)
     }
     try:
-        write_comparison(path, found.to_json(), sides)
+        write_comparison(path, found.to_json(), sides, found.real)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 

@@ -149,11 +149,11 @@ class Trained:
             if fits <= _FEW:
                 return few
             count = min(fits, count)
-        reference, more = _own(source, count), None
+        reference, more = own_samples(source, count), None
         if source.size is None and heldout is not None:
-            more = _own(heldout, count)
+            more = own_samples(heldout, count)
         elif source.size is not None and 2 * count <= source.size:
-            both = _own(source, 2 * count)  # enough for a floor at the full size
+            both = own_samples(source, 2 * count)  # enough for a floor at the full size
             reference, more = both[::2], both[1::2]
         scale = self._metric_scale()
         space = feature_space(
@@ -162,8 +162,8 @@ class Trained:
         return judge_samples(
             self.sample(count, seed=seed),
             reference,
-            train=_own(training, 5_000) if training else None,
-            heldout=_own(heldout, _JUDGED) if heldout else None,
+            train=own_samples(training, 5_000) if training else None,
+            heldout=own_samples(heldout, _JUDGED) if heldout else None,
             more_real=more,
             reference_name=source.name,
             unit="pixel levels" if self.codec.dtype == "uint8" else "the data's units",
@@ -272,7 +272,7 @@ class _Shaped:
         raise AssertionError("there is no data")
 
 
-def _own(source: Source, count: int) -> NDArray[Any]:
+def own_samples(source: Source, count: int) -> NDArray[Any]:
     """Up to `count` samples in own units, spread over the source."""
     if source.size is None:
         rows = torch.arange(count)

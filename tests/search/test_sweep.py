@@ -1,6 +1,8 @@
 """Sweeps: the objective, the winner, what happens to trials, and to processes."""
 
 import json
+import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 import yaml
 
@@ -22,6 +25,8 @@ from wgan.search import planning, storage
 from wgan.search.planning import settle
 from wgan.search.space import parse_space
 from wgan.search.storage import JournalLock, Plan, trial_lock
+from wgan.search.sweeping import _importances
+from wgan.session import Session
 
 TINY: dict[str, Any] = {
     "recipe": "sliced", "width": 16, "depth": 1, "batch_size": 32, "generator_batch_size": 32,
@@ -213,21 +218,100 @@ def test_a_killed_sweep_goes_on_with_the_trial_that_was_left(table: str, tmp_pat
     assert lines[-1] == "trial 0: failed, 3 processes died while they trained it"
 
 
-def test_two_processes_share_a_sweep(table: str, tmp_path: Path) -> None:
+def test_two_processes_share_a_sweep_and_one_goes_on_if_the_other_is_killed(
+    table: str, tmp_path: Path
+) -> None:
     lines: list[str] = []
+
+    def tell(line: str) -> None:
+        if ": excess " in line and not any(": excess " in earlier for earlier in lines):
+            multiprocessing.active_children()[0].kill()
+        lines.append(line)
+
     found = wgan.sweep(
         table, {"lr": "loguniform(1e-4,1e-1)"}, steps=10, trials=4, jobs=2, out=tmp_path / "two",
-        tell=lines.append, **TINY,
+        tell=tell, **TINY,
     )  # fmt: skip
     assert [trial.number for trial in found.trials] == [0, 1, 2, 3]
     assert {trial.state for trial in found.trials} <= {"complete", "pruned"}
     assert len({trial.values["lr"] for trial in found.trials}) == 4
     assert found.default is not None
     assert found.default.number == 0
+    died = "a process of the sweep was killed (SIGKILL, perhaps for want of memory)"
+    assert [line for line in lines if "process of the sweep" in line] == [
+        f"{died}; the others go on"
+    ]
+    assert (found.path / "report.html").is_file()
     for trial in found.trials:
+        taken = (
+            f"trial {trial.number}: taken up again, the process that trained it is dead" in lines
+        )
         begun = [line for line in lines if line.startswith(f"trial {trial.number}: lr ")]
-        assert len(begun) == 1
-        assert Run.open(trial.path).card["resumptions"] == []
+        assert len(begun) == 1 + taken
+        assert len(Run.open(trial.path).card["resumptions"]) <= taken
+
+
+def test_hyperband_prunes_and_a_kill_changes_nothing(
+    table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"steps": 4, "trials": 3, "pruner": "hyperband", **TINY}
+    search = {"lr": "1e-7|0.03"}
+    whole = wgan.sweep(table, search, out=tmp_path / "whole", **asked)
+    pruned = [trial for trial in whole.trials if trial.state == "pruned"]
+    assert pruned
+    for trial in pruned:
+        step, excess = trial.curve[-1]
+        assert trial.steps == step < 4
+        assert trial.reason.startswith(f"its excess at step {step} is {excess:.4g}, which is not")
+    report, finish = optuna.trial.Trial.report, Session.finish
+    done: set[str] = set()
+
+    def dying_report(self: Any, value: float, step: int) -> None:
+        if step == 2 and "report" not in done:
+            done.add("report")
+            raise SystemExit  # an audit is in the records and not in the journal
+        report(self, value, step)
+
+    def dying_finish(self: Session) -> None:
+        if self.stopped_by and "finish" not in done:
+            done.add("finish")
+            raise SystemExit  # a run is to end and has not
+        finish(self)
+
+    monkeypatch.setattr(optuna.trial.Trial, "report", dying_report)
+    monkeypatch.setattr(Session, "finish", dying_finish)
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            wgan.sweep(table, search, out=tmp_path / "killed", **asked)
+    found = wgan.sweep(table, search, out=tmp_path / "killed", **asked)
+    for one, other in zip(found.trials, whole.trials, strict=True):
+        assert (one.state, one.reason, one.curve) == (other.state, other.reason, other.curve)
+
+
+def test_what_mattered_is_asked_of_pruned_trials_too_and_not_of_few() -> None:
+    study = optuna.create_study()
+    scales = {
+        "lr": optuna.distributions.FloatDistribution(1e-5, 1e-2, log=True),
+        "n_critic": optuna.distributions.IntDistribution(1, 5),
+    }
+    for i in range(12):
+        lr, n_critic = (1e-3, 1e-5, 1e-2)[i % 3], 1 + i % 5
+        early = abs(math.log10(lr) + 3)  # the learning rate alone makes it
+        values = {10: early, 20: early}
+        if early == 0:  # the others are pruned
+            values[30] = -0.1 * n_critic
+        state = optuna.trial.TrialState.PRUNED if early else optuna.trial.TrialState.COMPLETE
+        trial = optuna.create_trial(
+            state=state, value=None if early else values[30], intermediate_values=values,
+            params={"lr": lr, "n_critic": n_critic}, distributions=scales,
+        )  # fmt: skip
+        study.add_trial(trial)
+        if i == 8:
+            assert _importances(study) == ({}, 0)
+    shares, step = _importances(study)
+    assert step == 20
+    assert shares["lr"] > 0.9
+    assert sum(shares.values()) == pytest.approx(1.0)
 
 
 def test_the_length_of_a_trial_follows_from_the_budget(
@@ -286,7 +370,11 @@ def test_the_command_says_what_won_and_how_to_use_it(
     shown = capsys.readouterr()
     assert "more that chose nothing" in shown.out
     assert f"wgan train --config {out / 'best.yaml'}" in shown.out
+    assert "more --trials" not in shown.out
+    assert shown.err.startswith("5 steps a trial, as was asked for")
     assert shown.err.count("excess") == 2
+    assert main([*command, "--budget", "1h"]) == 0
+    assert "go on    the same command with more --trials: 35" in capsys.readouterr().out
     assert main([*command, "--json"]) == 0
     plain = json.loads(capsys.readouterr().out)
     assert plain["best"] in (0, 1)

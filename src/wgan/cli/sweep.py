@@ -28,6 +28,7 @@ _DEFAULT_DATA = DataFlags()
 _DEFAULT_METHOD = MethodFlags()
 _DEFAULT_NETWORKS = NetworkFlags()
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MUCH_LEFT = 0.8  # share of the budget: what is used of it where more trials are worth a word
 _LENGTHS = ("steps", "seconds", "audit_every", "stop_when", "patience", "seed")
 
 
@@ -132,7 +133,7 @@ def sweep(
     if json:
         print(json_format.dumps(found.to_json()))
         return 0
-    _show(found, flags)
+    _show(found, flags, limit)
     return 0
 
 
@@ -150,7 +151,7 @@ def seconds_of(text: str) -> float:
     return float(match[1]) * _UNITS[match[2] or "s"]
 
 
-def _show(found: Sweep, flags: str) -> None:
+def _show(found: Sweep, flags: str, limit: float | None) -> None:
     print(f"{found.counts()}; {found.rule}\n")
     best, default = found.best, found.default
     print(f"best: trial {best.number}, {best.describe()}")
@@ -167,13 +168,16 @@ def _show(found: Sweep, flags: str) -> None:
             )
     if found.importances:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in found.importances.items())
-        print(f"  what mattered: {shares}")
+        print(f"  what mattered, up to step {found.importance_step:,}: {shares}")
     print(f"\n  look     {found.path / 'report.html'}")
     print(f"  use      wgan train --config {found.path / 'best.yaml'}{flags}")
     if default is not None and default.number != best.number:
         print(f"  compare  wgan compare {best.path} {default.path} --best{flags}")
     if not found.done:
         print("  go on    the same command: not all trials have come to an end")
+    elif limit is not None and found.seconds < _MUCH_LEFT * limit:
+        left = int(limit - found.seconds)
+        print(f"  go on    the same command with more --trials: {left} s of the budget are left")
 
 
 def _say(line: str) -> None:

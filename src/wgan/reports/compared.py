@@ -42,13 +42,16 @@ class Side:
     codec: Codec
 
 
-def write_comparison(path: Path, found: Mapping[str, Any], sides: Mapping[str, Side]) -> None:
+def write_comparison(
+    path: Path, found: Mapping[str, Any], sides: Mapping[str, Side], real: NDArray[Any]
+) -> None:
     """Write the page.
 
     Args:
         path: The HTML file; written whole or not at all.
         found: What :meth:`wgan.comparison.Comparison.to_json` gives.
         sides: The runs by the names that they have there.
+        real: Some of the data, ``[n, *own_shape]``.
     """
     names = _short([entry["run"] for entry in found["runs"]])
     title = f"{len(names)} runs on {found['data']} compared"
@@ -59,7 +62,7 @@ def write_comparison(path: Path, found: Mapping[str, Any], sides: Mapping[str, S
         _intervals(found, names),
         _conclusions(found, names),
         _curves(names, sides),
-        _samples(names, sides),
+        _samples(names, sides, real),
     ]
     document = page.page(title, "\n".join(part for part in parts if part))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,13 +163,13 @@ def _conclusions(found: Mapping[str, Any], names: Mapping[str, str]) -> str:
     said = []
     for pair in found["pairs"]:
         closer, further = names[pair["closer"]], names[pair["further"]]
-        span = _span(pair["low"], pair["high"])
+        low, high = (page.number(pair[end], 3) for end in ("low", "high"))
         if pair["p"] < 0.05:
             said.append(f"{closer} is closer to the data than {further} (p {pair['p']:.2g}).")
         else:
             said.append(
                 f"{closer} and {further} cannot be told apart (p {pair['p']:.2g}): the difference "
-                f"is between {span} with 95% confidence, so either may be the closer one."
+                f"is between {low} and {high} with 95% confidence, so either may be the closer one."
             )
     count = len(found["pairs"])
     how = (
@@ -221,20 +224,20 @@ def _curves(names: Mapping[str, str], sides: Mapping[str, Side]) -> str:
     return page.section("Audits", said, page.figures([drawn]))
 
 
-def _samples(names: Mapping[str, str], sides: Mapping[str, Side]) -> str:
+def _samples(names: Mapping[str, str], sides: Mapping[str, Side], real: NDArray[Any]) -> str:
     each = []
     codec = next(iter(sides.values())).codec
     wide = codec.kind != "image" and list(codec.shape) != [2]
     most = _PICTURE_BYTES // (len(names) + 1)
+    rows = codec.kind == "rows"
+    shown = [(names[name], f"Samples of {names[name]}", sides[name].samples) for name in names]
+    if not rows:  # sheets of rows show the real ones, too
+        shown.append(("Data", "Data", real))
     with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            side, place = sides[name], Path(folder) / "sheet.png"
-            count = _PICTURES if codec.kind != "rows" else len(side.samples)
-            sample_sheet(np.asarray(side.samples[:count]), side.codec, path=place)
-            markup = page.picture(place, f"Samples of {names[name]}", most_bytes=most)
-            each.append(page.figure(markup, names[name]))
-    real = next(iter(sides.values())).run.path / "samples" / "real.png"
-    if real.is_file():
-        each.append(page.figure(page.picture(real, "Data", most_bytes=most), "Data"))
+        for title, label, samples in shown:
+            place = Path(folder) / "sheet.png"
+            count = len(samples) if rows else _PICTURES
+            sample_sheet(np.asarray(samples[:count]), codec, path=place, real=real)
+            each.append(page.figure(page.picture(place, label, most_bytes=most), title))
     note = page.paragraph("Of the checkpoints that are compared, closest first.", "note")
     return page.section("Samples", note, page.figures(each, "figures full" if wide else "figures"))

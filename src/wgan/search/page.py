@@ -11,7 +11,7 @@ from wgan.errors import RunFailedError
 from wgan.reports import page
 from wgan.reports.style import GRID, INK, MUTED, REAL, SERIES, literal, new_axes, svg, write_whole
 from wgan.run import Run
-from wgan.search.results import Sweep, TrialResult, shown
+from wgan.search.results import FEWEST_FOR_IMPORTANCE, Sweep, TrialResult, shown
 from wgan.search.space import Value
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ def _trials(found: Sweep) -> str:
         page.figure(
             svg(_over_trials(found), "Excess of each trial"),
             "Smallest excess of each trial",
-            "Line: the best so far. Grey: pruned. Crosses at the top: failed.",
+            "Line: the best so far. Diamond: the winner. Square: the recipe's own settings. Grey: "
+            "pruned. Crosses at the top: failed.",
         ),
     ]
     return page.section("Trials", page.figures(each))
@@ -168,6 +169,7 @@ def _over_trials(found: Sweep) -> Figure:
         if trial.state == "complete" and trial.excess is not None:
             low = min(trial.excess, so_far[-1][1] if so_far else trial.excess)
             so_far.append((trial.number, low))
+    so_far.append((found.trials[-1].number, so_far[-1][1]))
     axes.step(*zip(*so_far, strict=True), where="post", color=SERIES[0], lw=1.4, zorder=1)
     axes.set(xlabel="trial", ylabel=f"excess, {found.unit}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -187,15 +189,17 @@ def _importances(found: Sweep) -> str:
     if found.importances:
         ordered = list(found.importances)
         names = ordered + [name for name in names if name not in ordered]
-    complete = sum(trial.state == "complete" for trial in found.trials)
+    count = sum(t.state in ("complete", "pruned") for t in found.trials)
     said = (
-        "Share of the variance of the excess that each setting explains over the range searched "
-        f"(fANOVA, Hutter et al. 2014), among the {complete} trials that ran to their end. Of so "
-        "few it is a hint, and it does not say which value is good: the pictures do."
+        "How much of the variance of the excess each setting explains over the range searched, by "
+        f"itself (fANOVA, Hutter et al. 2014): of the smallest excess up to step "
+        f"{found.importance_step:,}, which all {count} trials that did not fail have reached. Of "
+        "so few it is a hint, and it does not say which value is good: the pictures do."
         if found.importances
-        else "Importances need two settings and four trials that ran to their end, with different "
-        "values."
+        else f"Importances need two settings and {FEWEST_FOR_IMPORTANCE} trials that did not fail: "
+        "of fewer they are chance."
     )
+    said += " Diamond: the winner. Square: the recipe's own settings. Grey: pruned."
     parts = [page.paragraph(said, "note")]
     if found.importances:
         figure, axes = new_axes(5.6, 0.9 + 0.34 * len(found.importances))
@@ -204,7 +208,7 @@ def _importances(found: Sweep) -> str:
             axes.text(share + 0.01, i, f"{share:.0%}", va="center", fontsize=9, color=INK)
         axes.set_yticks(range(len(found.importances)), [literal(n) for n in found.importances])
         axes.invert_yaxis()
-        axes.set(xlabel="share of the variance", xlim=(0, 1.12))
+        axes.set(xlabel="share of what they explain", xlim=(0, 1.12))
         axes.grid(visible=False, axis="y")
         bars = svg(figure, "Importance of each setting")
         parts.append(page.figures([page.figure(bars, "Importance")]))
@@ -304,8 +308,8 @@ def _table(found: Sweep) -> str:
     note = (
         "The excess on data that chose nothing is shown for every trial that did not fail, so that "
         "the winner's can be judged. It must choose nothing: the smallest of these is again the "
-        "best of many. Each trial is a run under `trials/`, for "
-        "`wgan report`, `wgan doctor` and `wgan resume`."
+        f"best of many. Each trial is a run: `wgan report {found.best.path}` writes its page, and "
+        "`wgan doctor`, `wgan sample` and `wgan compare` take it, too."
     )
     table = page.table([*header, "time", "why"], rows, [winner])
     return page.section("All trials", page.paragraph(note, "note"), table)

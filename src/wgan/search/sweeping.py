@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from wgan.plugins import load_plugins, looked_up, recorded_plugins
 from wgan.run import Run
 from wgan.search.page import write_page
 from wgan.search.planning import check, default_point, judge, settle
-from wgan.search.results import Sweep, TrialResult
+from wgan.search.results import FEWEST_FOR_IMPORTANCE, Sweep, TrialResult
 from wgan.search.space import Space, parse_space
 from wgan.search.storage import (
     PRUNERS,
@@ -38,7 +38,9 @@ from wgan.search.storage import (
 from wgan.search.worker import Worker
 from wgan.trained import Data
 
-_FEWEST_FOR_IMPORTANCE = 4
+if TYPE_CHECKING:
+    from optuna.study import Study
+
 _LOOK_SECONDS = 0.2
 _PAGE_SHARE, _PAGE_SECONDS = 0.1, 15.0  # of the budget, kept for the page
 _OWN = ("steps", "seconds", "audit_every", "stop_when", "patience")
@@ -119,7 +121,10 @@ def sweep(
         other = [path.name for path in place.iterdir() if path.name not in (".locks", "trials")]
         if other:
             raise UserError(f"{place} exists and is not a sweep; choose another --out")
+    new = Plan.read(place) is None
     plan = _plan(place, name, source, space, given, budget, trials, steps, jobs, pruner, seed)
+    if new:
+        tell(plan.reason)
     left = None if budget is None else budget - (time.monotonic() - began)
     deadline = math.inf
     if left is not None and budget is not None:
@@ -265,17 +270,20 @@ def _in_processes(
 ) -> None:
     """Workers in processes of their own, until all have ended.
 
+    Where one of them is killed, the others take up its trial.
+
     Raises:
-        UserError, RunFailedError: What ended one of them, after the others have ended too.
+        RunFailedError: What ended one of them, after the others have ended too; all were killed.
     """
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     threads = max(1, torch.get_num_threads() // jobs)
-    left = None if deadline == math.inf else deadline - time.monotonic()
+    seconds = None if deadline == math.inf else deadline - time.monotonic()
     running: dict[Connection, Any] = {}
     errors: list[str] = []
+    deaths: list[str] = []
     for _ in range(jobs):
         here, there = context.Pipe(duplex=False)
-        arguments = (there, place, plan, data, array, dict(given), list(plugins), left, threads)
+        arguments = (there, place, plan, data, array, dict(given), list(plugins), seconds, threads)
         process = context.Process(target=_work, args=arguments)
         process.start()
         there.close()
@@ -298,15 +306,28 @@ def _in_processes(
                 except (EOFError, OSError):
                     process = running.pop(pipe)
                     process.join()
-                    if process.exitcode and not errors:
-                        errors.append(f"a process of the sweep ended with {process.exitcode}")
+                    if process.exitcode:
+                        deaths.append(f"a process of the sweep {_ended(process.exitcode)}")
+                        tell(
+                            f"{deaths[-1]}; " + ("the others go on" if running else "none is left")
+                        )
     finally:
         for process in running.values():
             process.terminate()
         for process in running.values():
             process.join()
+    if len(deaths) == jobs:  # else another has taken up its trial
+        errors += deaths
     if errors:
         raise RunFailedError(f"{errors[0]}; what is done is kept, the same command goes on")
+
+
+def _ended(code: int) -> str:
+    """How a process ended that did not come to the end of its work."""
+    if code >= 0:
+        return f"ended with {code}"
+    name = signal.Signals(-code).name
+    return f"was killed ({name}{', perhaps for want of memory' * (name == 'SIGKILL')})"
 
 
 def _work(
@@ -378,6 +399,7 @@ def collect(place: Path, plan: Plan, source: Source, space: Space, began: float)
                 default=bool(own.get("default")),
             )
         )
+    importances, step = _importances(study)
     found = Sweep(
         path=place,
         data=source.name,
@@ -389,7 +411,8 @@ def collect(place: Path, plan: Plan, source: Source, space: Space, began: float)
         unit=str(attrs.get("unit", "")),
         space=str(attrs.get("space", "")),
         held=int(attrs.get("samples", 0)),
-        importances=_importances(study, len(space), trials),
+        importances=importances,
+        importance_step=step,
         settings={},
         seconds=time.monotonic() - began,
     )
@@ -403,14 +426,28 @@ def collect(place: Path, plan: Plan, source: Source, space: Space, began: float)
     return found
 
 
-def _importances(study: Any, dimensions: int, trials: Sequence[TrialResult]) -> dict[str, float]:
+def _importances(study: Study) -> tuple[dict[str, float], int]:
+    """What each setting explains of the smallest excess up to a step, and that step.
+
+    It is the last that all trials have reached. Those that were not pruned have good settings, and
+    what varies among them is not what matters.
+    """
+    import optuna
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    values = {trial.excess for trial in trials if trial.state == "complete"}
-    if len(values) < _FEWEST_FOR_IMPORTANCE or dimensions < 2:
-        return {}
+    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    used = [t for t in study.get_trials(deepcopy=False, states=ended) if t.intermediate_values]
+    if len(used) < FEWEST_FOR_IMPORTANCE or any(len(trial.params) < 2 for trial in used):
+        return {}, 0
+    step = min(max(trial.intermediate_values) for trial in used)
+    judged = optuna.create_study()
+    for trial in used:
+        value = min(excess for at, excess in trial.intermediate_values.items() if at <= step)
+        judged.add_trial(
+            optuna.create_trial(value=value, params=trial.params, distributions=trial.distributions)
+        )
     try:
-        found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+        found = get_param_importances(judged, evaluator=FanovaImportanceEvaluator(seed=0))
     except (RuntimeError, ValueError):  # as where every trial has one value of every setting
-        return {}
-    return {name: float(share) for name, share in found.items()}
+        return {}, 0
+    return {name: float(share) for name, share in found.items()}, step

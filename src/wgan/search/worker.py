@@ -21,6 +21,7 @@ from wgan.search.space import Space, Value, applies, settings_at
 from wgan.search.storage import Lock, Plan, open_study, sampler, sweep_lock, trial_lock
 from wgan.session import Session
 from wgan.trained import config_of
+from wgan.types import Record
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -142,14 +143,23 @@ class Worker:
             self._end(trial, "failed", str(error))
             return
         session.tell = lambda line: self.tell(f"trial {trial.number}: {line}")
-        pruned = ""
+        # A process may have died after an audit and before the journal had it, or while the run of
+        # a pruned trial was brought to its end.
+        pruned = str(trial.user_attrs.get("pruned", ""))
+        for record in session.run.records():
+            if self._journal(trial, record) and not pruned:
+                pruned = self._pruned(trial, int(str(record["step"])))
         with contextlib.closing(session):
+            if pruned:
+                note(pruned=pruned)
+                session.end(f"pruned: {pruned}")
             try:
                 for record in session.records(self._over):
-                    excess = record.get(EXCESS)
-                    if isinstance(excess, float):
-                        pruned = self._report(trial, session.state.step, excess)
+                    self._journal(trial, record)
+                    if EXCESS in record:
+                        pruned = self._pruned(trial, session.state.step)
                         if pruned:
+                            note(pruned=pruned)
                             session.end(f"pruned: {pruned}")
             except NonFiniteError as error:
                 note(reason=str(error), steps=session.state.step)
@@ -206,14 +216,20 @@ class Worker:
         session.run.write_card()
         return session
 
-    def _report(self, trial: Trial, step: int, excess: float) -> str:
-        """Hand an audit to the pruner; why the trial ends here, or nothing."""
-        if step not in self._values(trial):  # else it is repeated, to the bit
-            trial.report(excess, step)
+    def _journal(self, trial: Trial, record: Record) -> bool:
+        """Write an audit into the journal; whether it was one that the journal did not have."""
+        step, excess = record["step"], record.get(EXCESS)
+        if not isinstance(excess, float) or step in self._values(trial):
+            return False
+        assert isinstance(step, int)
+        trial.report(excess, step)
+        return True
+
+    def _pruned(self, trial: Trial, step: int) -> str:
+        """Why the trial ends at the audit of this step, in words, or nothing."""
         if step >= self.plan.steps or not trial.should_prune():
             return ""
-        best = min(self._values(trial).values())
-        said = f"its smallest excess up to step {step:,} is {best:.4g}, and "
+        values = self._values(trial)
         if self.plan.pruner == "median":
             others = [
                 t.intermediate_values[step]
@@ -222,8 +238,14 @@ class Worker:
             ]
             middle = statistics.median(others) if others else math.nan
             ran = f"{len(others)} trial{'s' * (len(others) != 1)} that ran on"
-            return said + f"the median of the {ran} was {middle:.4g} there"
-        return said + "Hyperband lets only the best third of its bracket go on"
+            return (
+                f"its smallest excess up to step {step:,} is {min(values.values()):.4g}, and the "
+                f"median of the {ran} was {middle:.4g} there"
+            )
+        return (
+            f"its excess at step {step:,} is {values[step]:.4g}, which is not in the best third of "
+            "its Hyperband bracket so far"
+        )
 
     def _values(self, trial: Trial) -> Mapping[int, float]:
         return self._study._storage.get_trial(trial._trial_id).intermediate_values
