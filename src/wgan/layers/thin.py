@@ -25,6 +25,7 @@ def is_thin(weight: Tensor, values: Tensor) -> bool:
     return (
         weight.dim() == 4
         and weight.shape[1] <= _FEW
+        and type(values) is Tensor  # what traces sees a convolution
         and values.device.type == "cpu"
         and not torch.compiler.is_compiling()
     )
