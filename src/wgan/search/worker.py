@@ -149,9 +149,8 @@ class Worker:
             nonlocal pruned
             pruned = pruned or self._pruned(trial, step)
             if pruned:
-                note(
-                    pruned=pruned
-                )  # Hyperband would not say it again, were this the last to be done
+                # Were this process killed before the run has ended, Hyperband would not say it again.
+                note(pruned=pruned)
                 session.end(f"pruned: {pruned}")
 
         with contextlib.closing(session):
