@@ -149,7 +149,7 @@ class Worker:
             nonlocal pruned
             pruned = pruned or self._pruned(trial, step)
             if pruned:
-                # Were this process killed before the run has ended, Hyperband would not say it again.
+                # If this process dies before the run has ended, Hyperband will not say it again.
                 note(pruned=pruned)
                 session.end(f"pruned: {pruned}")
 
