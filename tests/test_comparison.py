@@ -13,6 +13,7 @@ import wgan
 from wgan.cli import main
 from wgan.comparison import Comparison, _pairs, write_page
 from wgan.errors import UserError
+from wgan.reports.sheet import sample_sheet
 
 TINY: dict[str, Any] = {"width": 8, "depth": 1, "batch_size": 16, "n_critic": 1, "steps": 1}
 
@@ -99,10 +100,21 @@ def test_p_values_are_holms() -> None:
 
 
 def test_the_page_says_what_follows_and_what_does_not(
-    runs: list[wgan.Trained], data: Any, tmp_path: Path
+    runs: list[wgan.Trained], data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = wgan.compare(runs, data=data)
+    drawn = []
+
+    def sheet(samples: Any, codec: Any, **how: Any) -> None:
+        drawn.append(how["real"])
+        sample_sheet(samples, codec, **how)
+
+    monkeypatch.setattr("wgan.reports.compared.sample_sheet", sheet)
     write_page(found, runs, tmp_path / "page" / "compare.html")
+    assert len(drawn) == 3
+    for real in drawn:  # over the data, in its own units
+        assert real.shape == (500, 2)
+        assert np.abs(real[:, None] - data).sum(axis=2).min(axis=1).max() < 1e-5
     page = (tmp_path / "page" / "compare.html").read_text()
     assert "near and also cannot be told apart" in page or "also and near cannot be" in page
     assert page.count("is closer to the data than far") == 2
@@ -113,6 +125,8 @@ def test_the_page_says_what_follows_and_what_does_not(
         "one seed each",
     ):
         assert said in page
+    for entry in found.entries:
+        assert f"<td>{entry.excess.low:.3g} to {entry.excess.high:.3g}</td>" in page
     assert page.count("<svg") == 2
     assert page.count("data:image/") == 3  # each drawn over the data
     (equal,) = (pair for pair in found.pairs if pair.p >= 0.05)
@@ -132,6 +146,8 @@ def test_the_command_writes_the_page_with_the_audits(
     assert f"look  {out}" in capsys.readouterr().out
     assert out.read_text().count("<svg") == 3
     assert out.read_text().count("data:image/") == 3  # two runs and the data
+    assert main(["compare", *places, "--best", "--seconds", "0.5", "--out", str(out)]) == 0
+    assert f"{places[0]} (best)" in capsys.readouterr().out
 
 
 def test_with_a_range_of_the_data_it_is_certified(runs: list[wgan.Trained], data: Any) -> None:
@@ -145,6 +161,8 @@ def test_with_a_range_of_the_data_it_is_certified(runs: list[wgan.Trained], data
     best, *_, last = within.entries
     sure = replace(last, lower=best.upper + 0.1)  # type: ignore[operator]
     assert sure.verdict(best) == "further, certified"
+    unsure = replace(last, lower=best.upper - 0.1)  # type: ignore[operator]
+    assert unsure.verdict(best) == "further"
     changed: Comparison = replace(within, entries=(best, sure))
     assert "is certified" in changed.explain()
 
@@ -165,6 +183,11 @@ def test_what_cannot_be_compared_is_refused(
     few = [wgan.train(data, out=tmp_path / n, holdout=0.005, **TINY) for n in ("few", "more")]
     with pytest.raises(UserError, match="too few to compare"):
         wgan.compare(few, data=data)
+    some = [wgan.train(data, out=tmp_path / n, holdout=0.02, **TINY) for n in ("some", "others")]
+    assert wgan.compare(some, data=data).held == 40
+    some[0].run.card["sweep"] = {"trial": 0}  # so all of these have had a part in choosing
+    with pytest.raises(UserError, match="too few to compare"):
+        wgan.compare(some, data=data)
 
 
 def test_what_was_chosen_is_compared_on_other_data(tmp_path: Path, data: Any) -> None:
@@ -187,5 +210,8 @@ def test_what_was_chosen_is_compared_on_other_data(tmp_path: Path, data: Any) ->
     assert wgan.compare(chosen, data=data).held == 200
     best = [wgan.load(run.run.path, checkpoint="best") for run in chosen]
     assert [run.step for run in best] == [2, 2]
+    for run in best:  # by whose audits the step was chosen, whatever else was
+        run.run.card.pop("stopped_by")
+    assert wgan.compare(best, data=data).held == 200
     with pytest.raises(UserError, match="has no checkpoint 3; it has latest, best and the steps"):
         wgan.load(chosen[0].run.path, checkpoint=3)

@@ -1,5 +1,6 @@
 """Sweeps: the objective, the winner, what happens to trials, and to processes."""
 
+import dataclasses
 import json
 import math
 import multiprocessing
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,17 @@ def test_the_setting_that_is_clearly_better_wins(found: wgan.Sweep) -> None:
     assert min(trial.excess for trial in slow if trial.excess) > 1.25 * (found.best.excess or 0.0)
 
 
+def test_the_best_has_the_smallest_excess_of_those_that_ran_to_their_end(found: wgan.Sweep) -> None:
+    best = found.best
+    assert best.excess is not None
+    others = (
+        dataclasses.replace(best, number=7, excess=best.excess - 1),
+        dataclasses.replace(best, number=8, excess=best.excess - 2, state="pruned"),
+        dataclasses.replace(best, number=9, excess=best.excess + 1),
+    )
+    assert dataclasses.replace(found, trials=(*found.trials, *others)).best.number == 7
+
+
 def test_the_objective_is_the_audited_excess(found: wgan.Sweep) -> None:
     for trial in found.trials:
         audits = [
@@ -122,6 +135,11 @@ def test_the_page_and_the_winners_configuration_are_there_to_use(
     for said in ("Trial", "the smallest audited excess", "pruned: its"[8:], "data:image/png"):
         assert said in page
     assert page.count("<svg") == 3  # one setting has no importance
+    for trial in found.trials:
+        assert f">{trial.number:04d}<" in page
+        assert escape(trial.reason) in page
+    assert f"wgan report {found.best.path}" in page
+    assert '<th scope="row">generator_lr</th>' in page
     settings = yaml.safe_load((found.path / "best.yaml").read_text())
     assert settings["generator_lr"] == 0.03
     out = tmp_path / "again"
@@ -134,7 +152,9 @@ def test_the_page_and_the_winners_configuration_are_there_to_use(
     assert records[0] == records[1]
 
 
-def test_the_same_sweep_again_has_nothing_left_to_do(found: wgan.Sweep, table: str) -> None:
+def test_the_same_sweep_again_has_nothing_left_to_do(
+    found: wgan.Sweep, table: str, tmp_path: Path
+) -> None:
     lines: list[str] = []
     again = wgan.sweep(
         table, ["lr=1e-7|0.03|1e30"], steps=10, trials=5, seed=5, out=found.path,
@@ -144,6 +164,18 @@ def test_the_same_sweep_again_has_nothing_left_to_do(found: wgan.Sweep, table: s
     assert again.trials == found.trials
     with pytest.raises(UserError, match=r"another sweep: its search was lr=1e-07\|0.03\|1e\+30"):
         wgan.sweep(table, ["lr=1|2"], steps=10, trials=5, seed=5, out=found.path, **TINY)
+    same = {"steps": 10, "trials": 5, "seed": 5, "out": found.path, **TINY}
+    for other, said in (
+        ({"width": 8}, "its given was .* width=16 .* and .* width=8 "),
+        ({"pruner": "none"}, "its pruner was median and none is asked for"),
+        ({"seed": 6}, "its given was .* seed=5 and .* seed=6 is asked for"),
+    ):
+        with pytest.raises(UserError, match=said):
+            wgan.sweep(table, ["lr=1e-7|0.03|1e30"], **{**same, **other})
+    moved = tmp_path / "table.npy"
+    np.save(moved, np.load(table) + 1)
+    with pytest.raises(UserError, match="is a sweep on other data"):
+        wgan.sweep(str(moved), ["lr=1e-7|0.03|1e30"], **same)
     with pytest.raises(UserError, match="trials of 10 steps, and 50 are asked for"):
         wgan.sweep(table, ["lr=1e-7|0.03|1e30"], steps=50, trials=5, seed=5, out=found.path, **TINY)
 
@@ -170,6 +202,8 @@ def test_a_stopped_sweep_goes_on_and_comes_out_the_same(table: str, tmp_path: Pa
     assert "trial 0: going on where it was stopped" in lines
     assert [t.curve for t in rest.trials] == [t.curve for t in whole.trials]
     assert [t.values for t in rest.trials] == [t.values for t in whole.trials]
+    study = storage.open_study(tmp_path / "parts", Plan.read(tmp_path / "parts"))  # type: ignore[arg-type]
+    assert not study.get_trials()[0].user_attrs["paused"]  # a death of it would count
 
 
 def test_a_killed_sweep_goes_on_with_the_trial_that_was_left(table: str, tmp_path: Path) -> None:
@@ -211,6 +245,7 @@ def test_a_killed_sweep_goes_on_with_the_trial_that_was_left(table: str, tmp_pat
     # A trial on which process after process dies must not take the sweep with it.
     study = storage.open_study(out, Plan.read(out))  # type: ignore[arg-type]
     (left,) = study.get_trials()
+    assert left.user_attrs["deaths"] == 1
     study._storage.set_trial_user_attr(left._trial_id, "paused", False)
     study._storage.set_trial_user_attr(left._trial_id, "deaths", 2)
     found = wgan.sweep(table, search, tell=lines.append, **asked)
@@ -255,7 +290,7 @@ def test_hyperband_prunes_and_a_kill_changes_nothing(
     table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[str, Any] = {"steps": 4, "trials": 3, "pruner": "hyperband", **TINY}
-    search = {"lr": "1e-7|0.03"}
+    search = {"lr": "1e-7|1.0"}  # whose excess rises again
     whole = wgan.sweep(table, search, out=tmp_path / "whole", **asked)
     pruned = [trial for trial in whole.trials if trial.state == "pruned"]
     assert pruned
@@ -263,11 +298,16 @@ def test_hyperband_prunes_and_a_kill_changes_nothing(
         step, excess = trial.curve[-1]
         assert trial.steps == step < 4
         assert trial.reason.startswith(f"its excess at step {step} is {excess:.4g}, which is not")
+    complete = [trial for trial in whole.trials if trial.state == "complete"]
+    assert any(trial.step != trial.steps for trial in complete)
+    for trial in whole.trials:
+        assert trial.reported is not None
+        assert trial.reported["step"] == trial.step  # that of the best checkpoint
     report, finish = optuna.trial.Trial.report, Session.finish
     done: set[str] = set()
 
     def dying_report(self: Any, value: float, step: int) -> None:
-        if step == 2 and "report" not in done:
+        if step == pruned[0].steps and self.number == pruned[0].number and "report" not in done:
             done.add("report")
             raise SystemExit  # an audit is in the records and not in the journal
         report(self, value, step)
@@ -299,7 +339,7 @@ def test_what_mattered_is_asked_of_pruned_trials_too_and_not_of_few() -> None:
         early = abs(math.log10(lr) + 3)  # the learning rate alone makes it
         values = {10: early, 20: early}
         if early == 0:  # the others are pruned
-            values[30] = -0.1 * n_critic
+            values[30] = -9.0 * n_critic
         state = optuna.trial.TrialState.PRUNED if early else optuna.trial.TrialState.COMPLETE
         trial = optuna.create_trial(
             state=state, value=None if early else values[30], intermediate_values=values,
@@ -310,7 +350,7 @@ def test_what_mattered_is_asked_of_pruned_trials_too_and_not_of_few() -> None:
             assert _importances(study) == ({}, 0)
     shares, step = _importances(study)
     assert step == 20
-    assert shares["lr"] > 0.9
+    assert shares["lr"] > 0.97
     assert sum(shares.values()) == pytest.approx(1.0)
 
 
@@ -365,19 +405,26 @@ def test_the_command_says_what_won_and_how_to_use_it(
     out = tmp_path / "sweep"
     command = ["sweep", table, "--search", "lr=1e-3|1e-2", "recipe={energy,sliced}"]
     others = {name: value for name, value in TINY.items() if name != "recipe"}
-    command += ["--steps", "5", "--trials", "2", "--out", str(out), *flags(others)]
-    assert main(command) == 0
+    command += ["--steps", "5", "--out", str(out), *flags(others)]
+    assert main([*command, "--trials", "2"]) == 0
     shown = capsys.readouterr()
     assert "more that chose nothing" in shown.out
-    assert f"wgan train --config {out / 'best.yaml'}" in shown.out
+    assert f"  use      wgan train --config {out / 'best.yaml'}\n" in shown.out
     assert "more --trials" not in shown.out
     assert shown.err.startswith("5 steps a trial, as was asked for")
     assert shown.err.count("excess") == 2
-    assert main([*command, "--budget", "1h"]) == 0
-    assert "go on    the same command with more --trials: 35" in capsys.readouterr().out
-    assert main([*command, "--json"]) == 0
+    assert main([*command, "--budget", "1h", "--trials", "3"]) == 0
+    shown = capsys.readouterr()
+    assert "3 of 3 trials" in shown.out
+    assert "go on    the same command with more --trials: 35" in shown.out
+    assert main([*command, "--trials", "3", "--json"]) == 0
     plain = json.loads(capsys.readouterr().out)
-    assert plain["best"] in (0, 1)
+    assert plain["best"] in (0, 1, 2)
+    assert len(plain["trials"]) == 3
+    best = plain["trials"][plain["best"]]
+    judged = best["reported"]
+    assert f"excess {best['excess']:.4g} at step {best['step']}, on the" in shown.out
+    assert f"on {2 * judged['size']:,} more that chose nothing" in shown.out
     assert {trial["state"] for trial in plain["trials"]} == {"complete"}
 
 

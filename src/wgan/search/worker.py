@@ -143,24 +143,30 @@ class Worker:
             self._end(trial, "failed", str(error))
             return
         session.tell = lambda line: self.tell(f"trial {trial.number}: {line}")
-        # A process may have died after an audit and before the journal had it, or while the run of
-        # a pruned trial was brought to its end.
-        pruned = str(trial.user_attrs.get("pruned", ""))
-        for record in session.run.records():
-            if self._journal(trial, record) and not pruned:
-                pruned = self._pruned(trial, int(str(record["step"])))
-        with contextlib.closing(session):
+        pruned = ""
+
+        def judge(step: int) -> None:
+            nonlocal pruned
+            pruned = pruned or self._pruned(trial, step)
             if pruned:
+                # If this process dies before the run has ended, Hyperband will not say it again.
                 note(pruned=pruned)
+                session.end(f"pruned: {pruned}")
+
+        with contextlib.closing(session):
+            # An earlier process may have died after an audit and before the journal had it, or
+            # while it brought the run of a pruned trial to its end.
+            pruned = str(trial.user_attrs.get("pruned", ""))
+            for record in session.run.records():
+                if self._journal(trial, record):
+                    judge(int(str(record["step"])))
+            if pruned:
                 session.end(f"pruned: {pruned}")
             try:
                 for record in session.records(self._over):
                     self._journal(trial, record)
                     if EXCESS in record:
-                        pruned = self._pruned(trial, session.state.step)
-                        if pruned:
-                            note(pruned=pruned)
-                            session.end(f"pruned: {pruned}")
+                        judge(session.state.step)
             except NonFiniteError as error:
                 note(reason=str(error), steps=session.state.step)
                 self._end(trial, "failed", f"`{error.term}` is not finite at step {error.step}")
