@@ -5,6 +5,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -416,7 +417,9 @@ def test_the_command_says_what_won_and_how_to_use_it(
     assert main([*command, "--budget", "1h", "--trials", "3"]) == 0
     shown = capsys.readouterr()
     assert "3 of 3 trials" in shown.out
-    assert "go on    the same command with more --trials: 35" in shown.out
+    left = re.search(r"go on    the same command with more --trials: (\d+) s", shown.out)
+    assert left is not None
+    assert 2880 < int(left[1]) < 3600
     assert main([*command, "--trials", "3", "--json"]) == 0
     plain = json.loads(capsys.readouterr().out)
     assert plain["best"] in (0, 1, 2)

@@ -50,10 +50,13 @@ def spread(
         ``[n, out, *size]``.
     """
     n, inputs, height, width = values.shape
-    by_place = values.permute(0, 2, 3, 1).reshape(-1, inputs)
-    columns = product(by_place, weight.reshape(inputs, -1).mT)
+    # A fold in bfloat16 would round after each term, and is no faster.
+    by_place = values.float() if values.dtype == torch.bfloat16 else values
+    by_place = by_place.permute(0, 2, 3, 1).reshape(-1, inputs)
+    columns = product(by_place, weight.to(by_place.dtype).reshape(inputs, -1).mT)
     columns = columns.view(n, height * width, -1).mT
-    return F.fold(columns, size, tuple(weight.shape[2:]), padding=padding, stride=stride)
+    found = F.fold(columns, size, tuple(weight.shape[2:]), padding=padding, stride=stride)
+    return found.to(values.dtype)
 
 
 class ThinConvTranspose2d(nn.ConvTranspose2d):
@@ -63,15 +66,13 @@ class ThinConvTranspose2d(nn.ConvTranspose2d):
     """
 
     def forward(self, values: Tensor, output_size: list[int] | None = None) -> Tensor:
-        weight: Tensor = self.weight
-        if torch.is_grad_enabled() or output_size is not None or not is_thin(weight, values):
+        if torch.is_grad_enabled() or output_size is not None or not is_thin(self.weight, values):
             out: Tensor = super().forward(values, output_size)
             return out
         if torch.is_autocast_enabled("cpu"):
-            kind = torch.get_autocast_dtype("cpu")
-            values, weight = values.to(kind), weight.to(kind)
+            values = values.to(torch.get_autocast_dtype("cpu"))
         assert not isinstance(self.padding, str)
         sides = zip(values.shape[2:], self.stride, self.padding, self.kernel_size, strict=True)
         size = tuple((side - 1) * step - 2 * edge + taps for side, step, edge, taps in sides)
-        found = spread(values, weight, size, self.stride, self.padding)
+        found = spread(values, self.weight, size, self.stride, self.padding)
         return found if self.bias is None else found.add_(self.bias.view(1, -1, 1, 1))
