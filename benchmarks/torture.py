@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,8 +90,10 @@ class Trainer:
                 sys.argv = ["wgan", *arguments]
                 before()
                 status = command()
-                sys.stderr.flush()
+            except BaseException:  # to the log, for whoever asks what it said
+                traceback.print_exc()
             finally:
+                sys.stderr.flush()
                 os._exit(status)
         return cls(pid, log)
 

@@ -44,6 +44,25 @@ def test_resume_equals_never_having_stopped(tmp_path: Path, recipe: str) -> None
         assert all(torch.equal(expected[k], got[k]) for k in expected)
 
 
+def test_a_run_that_is_killed_as_soon_as_it_is_there_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Run.create
+
+    def killed(*given: Any) -> Run:
+        create(*given).close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "create", killed)
+    with pytest.raises(KeyboardInterrupt):
+        wgan.train("gaussians8", out=tmp_path / "run", steps=4, audit_every=2, **TINY)
+    monkeypatch.undo()
+    run = wgan.resume(tmp_path / "run")
+    assert run.step == 4
+    assert run.card["audit"]["every"] == 2
+    assert run.card["audit"]["floor"] > 0
+
+
 def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
     runs = [
         wgan.train("digits", out=tmp_path / name, steps=3, seed=seed, **TINY)

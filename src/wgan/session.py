@@ -132,14 +132,12 @@ class Session:
             for role, module in (("generator", generator), ("critic", critic))
             if module is not None
         }
-        run = Run.create(
-            path, config.plain(), make_card(config, departures, source, training, heldout, own)
-        )
+        card = make_card(config, departures, source, training, heldout, own)
+        if audit is not None:  # from the first write on: a kill may follow it
+            card["audit"] = {"every": config.audit_every, **audit.describe()}
+        run = Run.create(path, config.plain(), card)
         with contextlib.ExitStack() as unless_it_works:
             unless_it_works.callback(run.close)
-            if audit is not None:
-                run.card["audit"] = {"every": config.audit_every, **audit.describe()}
-                run.write_card()
             session = cls(
                 *(run, config, state, training, heldout),
                 audit=audit,
