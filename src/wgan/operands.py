@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wgan.bounds import FEWEST, Scaled, certify
 from wgan.bounds.lipschitz import float64_copy
 from wgan.data import DataOptions, open_source
-from wgan.data.base import Source
+from wgan.data.base import Source, spread_rows
 from wgan.data.codec import Codec
 from wgan.errors import UserError
 from wgan.metrics.features import FeatureSpace, feature_space
@@ -184,7 +184,7 @@ def _taken(
         rows = torch.arange(n or min(most, _UNLIMITED)) + seed * 10**9
         samples = one.codec.decode(one.batch(rows).values)
     else:
-        rows = _rows(one.size, n or most)
+        rows = spread_rows(one.size, n or most)
         parts = [one.codec.decode(one.batch(part).values) for part in torch.split(rows, 1024)]
         samples = np.concatenate(parts)
     return Side(name, samples, *_of_codec(one.codec), said)
@@ -200,14 +200,8 @@ def _match(source: Source) -> int:
     return _UNLIMITED if source.size is None else min(max(source.size, 1_000), MOST)
 
 
-def _rows(size: int, most: int) -> torch.Tensor:
-    """Up to `most` rows spread over `size`."""
-    count = min(size, most)
-    return torch.arange(count) * size // count
-
-
 def _spread(array: NDArray[Any], most: int) -> NDArray[Any]:
-    return array if len(array) <= most else array[_rows(len(array), most).numpy()]
+    return array if len(array) <= most else array[spread_rows(len(array), most).numpy()]
 
 
 def _of_codec(codec: Codec) -> tuple[tuple[float, float] | None, str]:

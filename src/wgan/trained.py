@@ -18,7 +18,7 @@ from wgan.build import build_state
 from wgan.card import codec_of
 from wgan.config import Config, data_options, resolve
 from wgan.data import open_source
-from wgan.data.base import Source
+from wgan.data.base import Source, spread_rows
 from wgan.data.codec import Codec
 from wgan.errors import UnknownNameError, UserError
 from wgan.metrics.evaluate import evaluate as judge_samples
@@ -274,11 +274,7 @@ class _Shaped:
 
 def own_samples(source: Source, count: int) -> NDArray[Any]:
     """Up to `count` samples in own units, spread over the source."""
-    if source.size is None:
-        rows = torch.arange(count)
-    else:
-        count = min(count, source.size)
-        rows = torch.arange(count) * source.size // max(count, 1)
+    rows = spread_rows(source.size, count)
     if not len(rows):
         return np.empty((0, *source.codec.own_shape))
     parts = [source.codec.decode(source.batch(part).values) for part in torch.split(rows, 1024)]

@@ -118,6 +118,14 @@ def blocks_of(source: Source) -> Blocks | None:
     return blocks
 
 
+def spread_rows(size: int | None, count: int) -> Tensor:
+    """Numbers of up to `count` of `size` samples, spread evenly; without an end, the first ones."""
+    if size is None:
+        return torch.arange(count)
+    count = min(count, size)
+    return torch.arange(count) * size // max(count, 1)
+
+
 def split_finite(source: Source, holdout: float, seed: int) -> tuple[Subset, Subset]:
     """A seeded split of a finite source into training and held-out samples.
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wgan.data.base import Source
+from wgan.data.base import Source, spread_rows
 from wgan.data.codec import Codec
 from wgan.diagnostics.probes import moved, norm, strides
 from wgan.diagnostics.signs import Series
@@ -304,11 +304,7 @@ def data_facts(source: Source) -> DataFacts:
     """What training samples look like: up to 5,000, and fewer of large ones."""
     codec = source.codec
     count = max(_FEWEST, min(_ROWS, _NUMBERS // math.prod(source.shape)))
-    if source.size is None:
-        rows = torch.arange(count)
-    else:
-        count = min(count, source.size)
-        rows = torch.arange(count) * source.size // count
+    rows = spread_rows(source.size, count)
     values = torch.cat([source.batch(part).values for part in torch.split(rows, 1024)])
     flat = values.flatten(1).double().numpy()
     return facts_of(flat, _names(codec, flat.shape[1]), pictures=codec.kind != "rows")
