@@ -15,10 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from wgan.auto import Departure
 from wgan.build import build_state
@@ -29,17 +27,15 @@ from wgan.diagnostics import Audit, Said, Stopping, Watch, data_facts
 from wgan.diagnostics.stopping import EXCESS
 from wgan.errors import NonFiniteError, RankLostError, RunFailedError, UserError
 from wgan.follower import Follower, saved
+from wgan.pictures import Pictures
 from wgan.planning import make_audit, make_stopping, plan_audits, worth_compiling
 from wgan.reports.report import Plane, ReportInput, write_report
-from wgan.reports.sheet import sample_sheet
 from wgan.run import Checkpoint, DamagedError, Run
-from wgan.training import TrainState, bind_critic, ranks, synthesize, train
+from wgan.training import TrainState, ranks, train
 from wgan.training.agreement import require_agreement
 from wgan.training.player import prefixed, under
 from wgan.types import Record
 
-_SHEET = 64  # samples on a sheet
-_DRAWN = 1000  # samples of a sheet of rows, and of the plane
 _TENSORBOARD_EVERY = 10  # steps
 
 
@@ -58,6 +54,7 @@ class Session:
         started: `time.monotonic` value when the command began.
         status: running, interrupted, failed or finished.
         audit: What judges it on the way; None where it has no audits.
+        pictures: What it draws on its way.
         watch: The doctor's rules, which look at the records as they come.
         said_now: What they said of the newest record.
         departures: Where the configuration departs from the published one; of a new run.
@@ -77,15 +74,16 @@ class Session:
     departures: tuple[Departure, ...] = ()
     tell: Callable[[str], None] = field(default=lambda line: None, repr=False)
     watch: Watch = field(init=False, repr=False)
+    pictures: Pictures = field(init=False, repr=False)
     said_now: Said = field(default_factory=Said, repr=False)
     _audit_seconds: float = 0.0
     _stopping: Stopping = field(default_factory=lambda: Stopping(None, None))
     _best: float = float("inf")
     _best_step: int | None = None
     _whole: bool = True  # the state stands between two steps
-    _fixed: tuple[Tensor, Tensor | None] | None = None
 
     def __post_init__(self) -> None:
+        self.pictures = Pictures(self.run, self.source, self.config.hyper.latent, self.config.seed)
         self.recall([])
 
     # -- beginnings ------------------------------------------------------------------------------
@@ -270,7 +268,7 @@ class Session:
                 if step % _TENSORBOARD_EVERY == 0 or EXCESS in record:
                     _to_board(board, record, step)
                 if step % config.sample_every == 0:
-                    self.picture()
+                    self.pictures.sheet(self.state)
                 if step % config.checkpoint_every == 0:
                     self._plan(began, first)
                 excess = record.get(EXCESS)
@@ -449,8 +447,8 @@ class Session:
         if self._whole and self.state.step not in self.run.steps():
             self._save()
         with self.run.writing():
-            self.picture(last=True)
-            self.draw_plane()
+            self.pictures.sheet(self.state, last=True)
+            self.pictures.plane(self.state)
         if self.status != "failed":
             self.run.card.pop("reason", None)
         self.run.card |= {"step": self.state.step, "status": self.status}
@@ -461,6 +459,11 @@ class Session:
             self.run.card["audit"] |= self._reported(self.audit)
         self.run.write_card()
 
+    @property
+    def stopped_by(self) -> str | None:
+        """Why a rule ended the run, in words; None where none did."""
+        return self._stopping.reason
+
     def end(self, reason: str) -> None:
         """Let the run end after the step it is at, as if a rule of its own had said so."""
         self._stopping.reason = reason
@@ -469,26 +472,7 @@ class Session:
         """Free the run directory for others."""
         self.run.close()
 
-    # -- looking at it ---------------------------------------------------------------------------
-
-    def fixed(self) -> tuple[Tensor, Tensor | None]:
-        """The latents and conditions of every sheet: the same throughout the run."""
-        if self._fixed is None:
-            rng = torch.Generator().manual_seed(self.config.seed + 1)
-            latent = torch.randn(_DRAWN, self.config.hyper.latent, generator=rng)
-            rows = (
-                torch.arange(_DRAWN)
-                if self.source.size is None
-                else _spread(self.source.size, _DRAWN)
-            )
-            condition = self.source.batch(rows).condition
-            self._fixed = (latent, condition)
-        return self._fixed
-
-    @property
-    def stopped_by(self) -> str | None:
-        """Why a rule ended the run, in words; None where none did."""
-        return self._stopping.reason
+    # -- within ----------------------------------------------------------------------------------
 
     def _reported(self, audit: Audit) -> dict[str, Any]:
         """The last state and the best checkpoint, on held-out data that no audit has seen."""
@@ -514,55 +498,13 @@ class Session:
                 }
         return found
 
-    def picture(self, *, last: bool = False) -> None:
-        """Write the sheet of this step; the last one also as `samples.png`."""
-        latent, condition = self.fixed()
-        count = _SHEET if self.source.codec.kind != "rows" else _DRAWN
-        fake = synthesize(
-            self.state.average,
-            latent[:count],
-            None if condition is None else condition[:count],
-            self.state.like,
-        )
-        own = self.source.codec.decode(fake)
-        pictures = self.source.codec.kind == "image" and self.source.codec.low is not None
-        real = None if pictures else self._real(count)  # the sheet's frame or colour scale
-        place = self.run.path / "samples" / f"{self.state.step:08d}.png"
-        sample_sheet(own, self.source.codec, path=place, real=real)
-        if last:
-            sample_sheet(own, self.source.codec, path=self.run.path / "samples.png", real=real)
-
-    def draw_plane(self) -> None:
-        """Save samples, data and the critic's level lines, for unconditional data in the plane."""
-        codec = self.source.codec
-        if codec.shape != (2,) or codec.condition or self.state.critic is None:
-            return
-        latent, _ = self.fixed()
-        fake = codec.decode(synthesize(self.state.average, latent, None, self.state.like))
-        real = self._real(_DRAWN)
-        both = np.concatenate([real, fake])
-        low, high = np.quantile(both, [0.01, 0.99], axis=0)
-        margin = 0.25 * (high - low) + 1e-9
-        x, y = (np.linspace(low[j] - margin[j], high[j] + margin[j], 100) for j in range(2))
-        grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-        module = self.state.critic.module.eval()
-        with torch.no_grad():
-            score = bind_critic(module, None)(codec.encode(grid).to(self.state.like)).score
-        module.train()
-        level = score.double().cpu().numpy().reshape(len(y), len(x))
-        self.run.save_arrays(
-            "plane.safetensors", {"real": real, "fake": fake, "x": x, "y": y, "score": level}
-        )
-
-    # -- within ----------------------------------------------------------------------------------
-
     def _begin(self) -> None:
         """Checkpoint 0 and the first pictures."""
         if not self.run.steps():
             self._save()
         with self.run.writing():
-            self._picture_real()
-            self.picture()
+            self.pictures.real()
+            self.pictures.sheet(self.state)
 
     def _remember(self, checkpoint: Checkpoint) -> None:
         """Take up what a checkpoint says of those before it, and what the records say."""
@@ -602,21 +544,10 @@ class Session:
         tensors = self.state.tensors()
         if self.audit is not None:
             tensors |= prefixed("audit", self.audit.tensors())
-        _, condition = self.fixed()
+        _, condition = self.pictures.fixed
         if condition is not None:  # so that samples can be drawn under them without the data
             tensors["conditions"] = condition
         self.run.save(Checkpoint(self.state.step, tensors, plain), best=best)
-
-    def _real(self, count: int) -> NDArray[Any]:
-        size = self.source.size
-        rows = torch.arange(count) if size is None else _spread(size, count)
-        return self.source.codec.decode(self.source.batch(rows).values)
-
-    def _picture_real(self) -> None:
-        count = _SHEET if self.source.codec.kind != "rows" else _DRAWN
-        path = self.run.path / "samples" / "real.png"
-        real = self._real(count)
-        sample_sheet(real, self.source.codec, path=path, real=real)
 
 
 def _restore_threads(run: Run) -> None:
@@ -659,13 +590,6 @@ def report(runs: Sequence[Run], place: Path | None = None) -> Path:
 def _extended(run: Run) -> list[int]:
     """The steps at which the run was over and then went on."""
     return [r["step"] for r in run.card["resumptions"] if r.get("extended")]
-
-
-def _spread(size: int, count: int) -> Tensor:
-    """`count` row numbers spread evenly over `size` rows, repeating where there are fewer."""
-    if count > size:
-        return torch.arange(count) % size
-    return torch.arange(count) * size // count
 
 
 def _to_board(board: Any, record: Record, step: int) -> None:
