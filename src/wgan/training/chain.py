@@ -113,7 +113,7 @@ class _Taken(NamedTuple):
 
 
 def _plain(layer: Any) -> bool:
-    """Whether each of a convolution's outputs sees neighbours of all of its inputs."""
+    """Whether a convolution has neither groups nor gaps between its taps."""
     return layer.groups == 1 and set(layer.dilation) == {1}
 
 
@@ -336,7 +336,8 @@ class _Kept(NamedTuple):
         stages: Of the chain.
         n: How many values there are; what follows them are points.
         inputs: Of each stage, and last the outputs.
-        gradients: In what comes before each gate; as yet at points, with room for those at values.
+        gradients: In what comes before each gate, at points, with room for those at values; none
+            without points.
         slope: At points, in the chain's inputs.
         wide: The type of what came in, and goes out.
     """
@@ -358,9 +359,10 @@ def _ahead(stages: Sequence[_Taken], values: Tensor, n: int) -> _Kept:
     inputs = [values.to(stages[0].weight.dtype)]
     for stage in stages:
         inputs.append(stage.gated_(stage.ahead(inputs[-1])))
-    gradients = [torch.empty_like(each) for each in inputs[1:]]
+    gradients: list[Tensor] = []
     slope = values[n:]
     if len(values) > n:
+        gradients = [torch.empty_like(each) for each in inputs[1:]]
         slope = torch.ones_like(inputs[-1][n:])
         for i in range(len(stages) - 1, -1, -1):
             gate = stages[i].gate(slope, inputs[i + 1][n:], gradients[i][n:])
@@ -383,8 +385,9 @@ def _back(
     """
     stages, n, inputs, gradients, _, wide = kept
     kind = inputs[0].dtype
-    if on_slope is None:
-        inputs, gradients = [each[:n] for each in inputs], [each[:n] for each in gradients]
+    if on_slope is None or not gradients:
+        on_slope, inputs = None, [each[:n] for each in inputs]
+        gradients = [torch.empty_like(each) for each in inputs[1:]]
     gradient = torch.zeros_like(inputs[-1][:n]) if on_output is None else on_output.to(kind)
     for i in range(len(stages) - 1, -1, -1) if n else ():
         gate = stages[i].gate(gradient, inputs[i + 1][:n], gradients[i][:n])
