@@ -141,7 +141,7 @@ def test_all_goes_on_where_it_stopped_and_writes_the_gallery(
     assert "of seed 0 and 1 was asked for" in capsys.readouterr().err
     assert main(["reproduce", "more", *given[:2], "--seed", "5"]) == 0
     assert main(["reproduce", "all", *given]) == 0  # of any seed, as none is asked for
-    assert "2 seeds from 5" in page.read_text()
+    assert "`wgan reproduce more --seed 5`: 2 seeds from 5" in page.read_text()
 
 
 def test_an_experiment_without_its_data_is_left_out_in_one_line(

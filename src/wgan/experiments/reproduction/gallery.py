@@ -89,7 +89,8 @@ def _section(experiment: Experiment, result: Result) -> str:
     else:
         seeds = f"{result.seeds} seed{'s' * (result.seeds != 1)} from {result.seed}"
         how = f"{seeds}, {result.seconds:.0f} s on one core of a shared machine"
-    run = f"`wgan reproduce {experiment.name}`"
+    seed = f" --seed {result.seed}" if result.seed else ""
+    run = f"`wgan reproduce {experiment.name}{seed}`"
     parts = [
         f"## {experiment.name}\n",
         f"{experiment.title}: **{result.verdict}**.\n",
