@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import wgan
-from wgan import memory
+from wgan import cli, memory
 from wgan.build import build_state
 from wgan.config import Config, resolve
 from wgan.data import Source, open_source
@@ -158,6 +159,56 @@ def test_networks_that_do_not_fit_make_no_step(
     with pytest.raises(UserError, match=r"the networks, .* and 0\.000977 GiB are free; use a smal"):
         wgan.train("gaussians8", out=tmp_path / "run", width=256, batch_size=8, steps=1)
     assert not (tmp_path / "run").exists()
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import wgan.session
+from wgan.cli import main
+real = wgan.session.train
+def train(*args, **kwargs):
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + (100 << 20), resource.RLIM_INFINITY))
+    return real(*args, **kwargs)
+wgan.session.train = train
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits what Linux limits")
+def test_memory_that_runs_out_in_a_step_is_said_in_a_line(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["train", "gaussians8", "--width", "512", "--batch-size", "8192", "--steps", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *words, "--out", str(run)], capture_output=True, text=True
+    )
+    (line,) = (each for each in done.stderr.splitlines() if each.startswith("wgan:"))
+    assert "memory ran out at step 1" in line
+    assert "--batch-size" in line
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
+    assert wgan.load(run).run.card["status"] == "failed"
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_memory_that_runs_out_elsewhere_is_said_and_an_error_of_ours_is_kept(
+    ours: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sample(*args: Any, **kwargs: Any) -> None:
+        if ours:
+            raise RuntimeError("ours")
+        torch.empty(2**50)
+
+    run = wgan.train("gaussians8", steps=1, out=tmp_path / "run", **SMALL)
+    monkeypatch.setattr(type(run), "sample", sample)
+    words = ["sample", str(tmp_path / "run"), "--out", str(tmp_path / "x.npy")]
+    if ours:
+        with pytest.raises(RuntimeError, match="ours"):
+            cli.main(words)
+        return
+    assert cli.main(words) == 1
+    assert capsys.readouterr().err.startswith("wgan: memory ran out; ask for fewer samples")
 
 
 def test_the_limit_of_a_group_counts(tmp_path: Path) -> None:

@@ -46,6 +46,10 @@ class RankLostError(RunFailedError):
         super().__init__(f"another process of this run ended or cannot be reached ({said[:200]})")
 
 
+class OutOfMemoryError(RunFailedError):
+    """Memory ran out; the message says what takes less."""
+
+
 class NonFiniteError(RunFailedError):
     """A loss, penalty or gradient was not finite; raised *before* the update it would cause."""
 

@@ -42,6 +42,9 @@ _KEPT_SHARE, _KEPT_MOST = 1.5, 600 << 20
 `cramer`, `mmd` and `energy` at batches of 256 to 4,096: this is 1.05 to 2.4 times what they took.
 """
 
+_EXHAUSTED = ("DefaultCPUAllocator", "could not create a memory")
+"""In the text of errors that have no type of their own."""
+
 _SMALL = (4, 6, 8)
 _TOGETHER = 10  # batches for the critic that are in memory at once
 _SAFE = 0.25  # share of what is free up to which a bound is enough
@@ -97,6 +100,13 @@ def refuse_what_does_not_fit(
         f"--batch-size {low * config.accumulate} or less, split it with --accumulate, or a smaller "
         "--width"
     )
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error of Python, torch or oneDNN says that there was no memory to be had."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(mark in str(error) for mark in _EXHAUSTED)
 
 
 def free_on(device: str) -> int:

@@ -25,8 +25,15 @@ from wgan.config import Config
 from wgan.data.base import Source
 from wgan.diagnostics import Audit, Said, Stopping, Watch, data_facts
 from wgan.diagnostics.stopping import EXCESS
-from wgan.errors import NonFiniteError, RankLostError, RunFailedError, UserError
+from wgan.errors import (
+    NonFiniteError,
+    OutOfMemoryError,
+    RankLostError,
+    RunFailedError,
+    UserError,
+)
 from wgan.follower import Follower, saved
+from wgan.memory import ran_out
 from wgan.pictures import Pictures
 from wgan.planning import make_audit, make_stopping, plan_audits, worth_compiling
 from wgan.reports.report import Plane, ReportInput, write_report
@@ -332,6 +339,14 @@ class Session:
                 self._may_roll_back(error)
                 self._roll_back(error.term, error.step, f"`{error.term}` is not finite")
                 ranks.equalise(self.state)
+            except (MemoryError, RuntimeError) as error:
+                if not ran_out(error):
+                    raise
+                raise OutOfMemoryError(
+                    f"memory ran out at step {self.state.step + 1:,}; what is saved is good: "
+                    "resume when other programs have ended, or train with a smaller --batch-size "
+                    "or --width, or with --accumulate"
+                ) from error
 
     def complete(self, record: Record) -> Record:
         """A record of the state's step with what the session adds to it."""

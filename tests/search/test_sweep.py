@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+import torch
 import yaml
 
 import wgan
+from wgan import memory, session, training
 from wgan.cli import main
 from wgan.cli.sweep import seconds_of
 from wgan.errors import MissingExtraError, RunFailedError, UserError
@@ -30,6 +33,8 @@ from wgan.search.space import parse_space
 from wgan.search.storage import JournalLock, Plan, trial_lock
 from wgan.search.sweeping import _importances
 from wgan.session import Session
+from wgan.training import TrainState
+from wgan.types import Record
 
 TINY: dict[str, Any] = {
     "recipe": "sliced", "width": 16, "depth": 1, "batch_size": 32, "generator_batch_size": 32,
@@ -327,6 +332,35 @@ def test_hyperband_prunes_and_a_kill_changes_nothing(
     found = wgan.sweep(table, search, out=tmp_path / "killed", **asked)
     for one, other in zip(found.trials, whole.trials, strict=True):
         assert (one.state, one.reason, one.curve) == (other.state, other.reason, other.curve)
+
+
+def test_a_trial_without_memory_fails_and_the_others_go_on(
+    table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = training.train
+
+    def train(state: TrainState, *args: Any, **kwargs: Any) -> Iterator[Record]:
+        if state.generator.spec.lr == 0.02:
+            torch.empty(2**50)
+        return real(state, *args, **kwargs)
+
+    monkeypatch.setattr(session, "train", train)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 150 << 20)
+    settings = {name: value for name, value in TINY.items() if name != "width"} | {"depth": 3}
+    search = {"lr": "0.01|0.02", "width": "16|2048"}
+    found = wgan.sweep(table, search, steps=2, trials=8, out=tmp_path / "sweep", **settings)
+    kinds = {(trial.values["width"], trial.values["lr"]) for trial in found.trials}
+    assert {(16, 0.01), (16, 0.02)} < kinds
+    assert any(width == 2048 for width, _ in kinds)
+    for trial in found.trials:
+        if trial.values["width"] == 2048:
+            assert trial.state == "failed"
+            assert "0.146 GiB are free; use a smaller --width" in trial.reason
+        elif trial.values["lr"] == 0.02:
+            assert trial.state == "failed"
+            assert "memory ran out at step 1" in trial.reason
+        else:
+            assert trial.state == "complete"
 
 
 def test_what_mattered_is_asked_of_pruned_trials_too_and_not_of_few() -> None:

@@ -58,6 +58,12 @@ def _run(arguments: list[str]) -> int:
         return 0
     except OSError as error:  # a full or read-only disk, where nothing nearer has said so
         return _complain(f"{error.strerror}: {error.filename}" if error.filename else str(error), 1)
+    except (MemoryError, RuntimeError) as error:
+        from wgan.memory import ran_out
+
+        if not ran_out(error):
+            raise  # our own bug
+        return _complain("memory ran out; ask for fewer samples, or end other programs first", 1)
     return status if isinstance(status, int) else 0
 
 

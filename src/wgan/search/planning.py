@@ -15,6 +15,7 @@ from wgan.config import Config, resolve
 from wgan.data.base import Source
 from wgan.diagnostics import Audit
 from wgan.errors import NonFiniteError, UserError
+from wgan.memory import refuse_what_does_not_fit
 from wgan.planning import make_audit
 from wgan.search.space import Choice, Point, Range, Space, Value, applies, settings_at
 from wgan.training import train
@@ -188,6 +189,7 @@ def _timed(
                 point[name] = _drawn(dimension, rng)
         try:
             config = _resolved(given, point, source, data)
+            refuse_what_does_not_fit(config, source)
         except UserError:
             continue  # a corner that no setting by itself shows; such a trial fails and says so
         training, _ = source.split(config.holdout, config.split_seed)
@@ -211,8 +213,8 @@ def _timed(
                 audited = min(audited, float(str(audit(state)["audit_seconds"])))
     if config is None or not seconds:
         raise UserError(
-            "no point of the search could be trained for a step: its losses are not finite, or its "
-            "settings do not go together; search elsewhere"
+            "no point of the search could be trained for a step: its losses are not finite, its "
+            "settings do not go together, or it needs more memory than is free; search elsewhere"
         )
     return config, sum(seconds) / len(seconds), audited
 

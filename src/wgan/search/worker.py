@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from wgan.config import resolve
 from wgan.data.base import Source
 from wgan.diagnostics.stopping import EXCESS
-from wgan.errors import NonFiniteError, UserError
+from wgan.errors import NonFiniteError, OutOfMemoryError, UserError
+from wgan.memory import refuse_what_does_not_fit
 from wgan.run import Run
 from wgan.search.results import shown
 from wgan.search.space import Space, Value, applies, settings_at
@@ -171,6 +172,10 @@ class Worker:
                 note(reason=str(error), steps=session.state.step)
                 self._end(trial, "failed", f"`{error.term}` is not finite at step {error.step}")
                 return
+            except OutOfMemoryError as error:
+                note(reason=str(error), steps=session.state.step)
+                self._end(trial, "failed", str(error))
+                return
             session.finish()
         step = session.state.step
         if session.status != "finished":
@@ -198,7 +203,9 @@ class Worker:
         if (path / "card.json").is_file():
             try:
                 run = Run.open(path)
-                resumed = Session.resume(run, config_of(run, self.source), self.source)
+                config = config_of(run, self.source)
+                refuse_what_does_not_fit(config, self.source)
+                resumed = Session.resume(run, config, self.source)
             except UserError as error:
                 raise _RefusedError(str(error)) from None
             assert isinstance(resumed, Session)  # a trial has one process
@@ -214,6 +221,7 @@ class Worker:
         }
         try:
             config, departures = resolve(lengths, self.source, plan.data)
+            refuse_what_does_not_fit(config, self.source)
         except UserError as error:
             raise _RefusedError(str(error)) from None
         session = Session.create(path, config, departures, self.source)
