@@ -25,7 +25,7 @@ import wgan
 from wgan import memory, session, training
 from wgan.cli import main
 from wgan.cli.sweep import seconds_of
-from wgan.errors import MissingExtraError, RunFailedError, UserError
+from wgan.errors import MissingExtraError, NonFiniteError, RunFailedError, UserError
 from wgan.run import Run
 from wgan.search import planning, storage
 from wgan.search.planning import settle
@@ -361,6 +361,31 @@ def test_a_trial_without_memory_fails_and_the_others_go_on(
             assert "memory ran out at step 1" in trial.reason
         else:
             assert trial.state == "complete"
+
+
+def test_audits_from_before_a_rollback_do_not_count(
+    table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [4, 4]  # steps that fail; the second time the run goes back beyond an audit
+    real = training.train
+
+    def train(state: TrainState, *args: Any, **kwargs: Any) -> Iterator[Record]:
+        for record in real(state, *args, **kwargs):
+            if state.step in left:
+                left.remove(state.step)
+                raise NonFiniteError("generator_loss", state.step)
+            yield record
+
+    monkeypatch.setattr(session, "train", train)
+    asked: dict[str, Any] = {"steps": 6, "trials": 1, "on_divergence": "rollback", **TINY}
+    found = wgan.sweep(table, {"lr": "0.3|0.2"}, out=tmp_path / "sweep", **asked)
+    (trial,) = found.trials
+    assert not left
+    run = Run.open(trial.path)
+    assert [(back["at"], back["to"]) for back in run.card["rollbacks"]] == [(4, 3), (4, 2)]
+    audits = [(r["step"], r["audit.excess"]) for r in run.records() if "audit.excess" in r]
+    assert list(trial.curve) == audits
+    assert trial.excess == min(excess for _, excess in trial.curve)
 
 
 def test_what_mattered_is_asked_of_pruned_trials_too_and_not_of_few() -> None:

@@ -231,19 +231,27 @@ class Worker:
         return session
 
     def _journal(self, trial: Trial, record: Record) -> bool:
-        """Write an audit into the journal; whether it was one that the journal did not have."""
+        """Write an audit into the journal; whether it was one that the journal did not have.
+
+        A run that has gone back to a checkpoint audits the same steps again, with other numbers.
+        """
         step, excess = record["step"], record.get(EXCESS)
-        if not isinstance(excess, float) or step in self._values(trial):
-            return False
         assert isinstance(step, int)
-        trial.report(excess, step)
+        values = self._values(trial)
+        if not isinstance(excess, float) or values.get(step) == excess:
+            return False
+        if step in values:  # `report` would keep the first number
+            self._study._storage.set_trial_intermediate_value(trial._trial_id, step, excess)
+        else:
+            trial.report(excess, step)
         return True
 
     def _pruned(self, trial: Trial, step: int) -> str:
         """Why the trial ends at the audit of this step, in words, or nothing."""
-        if step >= self.plan.steps or not trial.should_prune():
-            return ""
         values = self._values(trial)
+        behind = step < max(values)  # after a rollback; pruners look at the last step alone
+        if step >= self.plan.steps or behind or not trial.should_prune():
+            return ""
         if self.plan.pruner == "median":
             others = [
                 t.intermediate_values[step]
