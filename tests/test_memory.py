@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import wgan
-from wgan import cli, memory
+from wgan import cli, files, memory
 from wgan.build import build_state
 from wgan.config import Config, resolve
 from wgan.data import Source, open_source
@@ -132,6 +132,17 @@ def test_nothing_is_changed_by_looking(tmp_path: Path, monkeypatch: pytest.Monke
     assert critic_losses("b") == looked
 
 
+def test_ones_own_networks_are_not_changed_by_looking() -> None:
+    config, source = made("gaussians8", batch_size=32)
+    state = build_state(config, source)
+    assert state.critic is not None
+    own = (state.generator.module, state.critic.module)
+    before = [{k: v.clone() for k, v in module.state_dict().items()} for module in own]
+    assert needed(config, source, 2**20, *own) is not None
+    for module, tensors in zip(own, before, strict=True):
+        assert all(torch.equal(module.state_dict()[k], v) for k, v in tensors.items())
+
+
 def test_what_does_not_fit_is_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
     config, source = made("gaussians8", recipe="mmd", batch_size=4000)
     monkeypatch.setattr(memory, "free_bytes", lambda: 2**27)
@@ -211,7 +222,7 @@ def test_memory_that_runs_out_elsewhere_is_said_and_an_error_of_ours_is_kept(
     assert capsys.readouterr().err.startswith("wgan: memory ran out; ask for fewer samples")
 
 
-def test_the_limit_of_a_group_counts(tmp_path: Path) -> None:
+def test_the_limit_of_a_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own, groups = tmp_path / "own", tmp_path / "groups"
     (groups / "a" / "b").mkdir(parents=True)
     own.write_text("0::/a/b\n")
@@ -228,6 +239,8 @@ def test_the_limit_of_a_group_counts(tmp_path: Path) -> None:
     (groups / "memory" / "c" / "memory.stat").write_text("total_inactive_file 100\n")
     assert group_limits(groups, own) == [(800, 200)]
     assert 0 < free_bytes() <= memory_bytes()
+    monkeypatch.setattr(files, "group_limits", lambda: [(1000, 500), (2000, 700)])
+    assert free_bytes() == 500
 
 
 def test_the_peak_is_on_the_card(tmp_path: Path) -> None:
