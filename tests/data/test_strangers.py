@@ -98,12 +98,14 @@ def test_what_claims_too_much_is_refused_in_a_line(name: str, tmp_path: Path) ->
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("groups", [1, 8])  # each by itself within measure
 def test_a_parquet_file_that_unfolds_beyond_measure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    groups: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wgan.files.BOMB_BYTES", 2**20)
-    column = pa.array(np.zeros(2**21, dtype=np.float32))
-    pyarrow.parquet.write_table(pa.table({"a": column}), tmp_path / "a.parquet")
+    monkeypatch.setattr("wgan.files.BOMB_BYTES", 2**25)
+    table = pa.table({"a": np.zeros(2**24, dtype=np.float32)})
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(table, path, row_group_size=2**24 // groups)
     with pytest.raises(UserError, match="a decompression bomb"):
         open_source(tmp_path / "a.parquet")
 
