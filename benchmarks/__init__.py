@@ -1,0 +1,1 @@
+"""What is measured and tried beside the tests: each is `python -m benchmarks.NAME`."""
