@@ -60,7 +60,8 @@ def test_the_command_says_it_in_words_and_as_json(
     assert set(found["findings"][0]) == {
         "name", "evidence", "cause", "advice", "confidence", "kind",
     }  # fmt: skip
-    assert main(["doctor", str(tmp_path / "nothing")]) == 2
+    assert main(["doctor", str(tmp_path / "nothing.csv")]) == 2
+    assert "there is no file or folder" in capsys.readouterr().err
 
 
 def test_losses_of_other_tools(tmp_path: Path) -> None:
@@ -73,9 +74,40 @@ def test_losses_of_other_tools(tmp_path: Path) -> None:
     assert names == ["divergence-ahead", "exploding-gradient"]
     assert "critic_loss, step" not in found.missing
     assert "wasserstein_estimate" in found.missing
-    (tmp_path / "text.csv").write_text("a,b\nx,y\n")
-    with pytest.raises(UserError, match="holds no numbers over steps"):
-        wgan.doctor(tmp_path / "text.csv")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("a,b\nx,y\n", "holds no numbers over steps"),
+        ("foo,bar\n" + "1,2\n" * 50, "has foo, bar, of which none is known here; call the columns "
+         "critic_loss, generator_loss"),
+        ("step,loss_d\n1,2\n2,3\n", "holds 2 steps, too few to say anything by; give 20 or more"),
+        ("loss_d,note\n1,x\nabc,y\n" + "3,z\n" * 50, "line 3 has 'abc' under loss_d, no number"),
+    ],
+)  # fmt: skip
+def test_what_says_nothing_is_not_healthy(lines: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(lines)
+    with pytest.raises(UserError, match=said):
+        wgan.doctor(tmp_path / "log.csv")
+
+
+def test_losses_that_run_away_slowly(tmp_path: Path) -> None:
+    """From -3 to -22,000 in 300 lines."""
+    rows = [f"{i},{-3 * 2.0 ** (i / 23):.6g}" for i in range(300)]
+    (tmp_path / "log.csv").write_text("\n".join(["step,d_loss", *rows]))
+    assert [f.name for f in wgan.doctor(tmp_path / "log.csv").findings] == ["divergence-ahead"]
+    rows = [f"{i},{-((i + 1) ** 2)}" for i in range(300)]
+    (tmp_path / "log.csv").write_text("\n".join(["step,d_loss", *rows]))
+    assert wgan.doctor(tmp_path / "log.csv").verdict == "healthy"
+
+
+def test_a_run_without_its_card_is_no_other_tool(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    wgan.train("gaussians8", out=run, **{**TINY, "steps": 2})
+    (run / "card.json").unlink()
+    with pytest.raises(UserError, match="is not a run directory: it has no card.json"):
+        wgan.doctor(run)
 
 
 def test_a_script_of_pytorch_and_its_csv(

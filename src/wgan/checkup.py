@@ -136,14 +136,26 @@ _NAMES = {
 """What other tools call the terms of the records, in small letters without slashes."""
 
 
+_LOSSES = tuple(name for name in _NAMES if name != "step")
+_FEWEST = 20  # steps of another tool that say something
+
+
+def _term(name: str) -> str:
+    """What the records call a column of another tool; its own name where they have none."""
+    short = name.lower().rsplit("/", 1)[-1].strip().replace(" ", "_").replace("-", "_")
+    return next((term for term, names in _NAMES.items() if short in names), short)
+
+
 def foreign(path: Path) -> dict[str, tuple[Series, Series]] | None:
     """The curves in a CSV file or a folder of event files of another tool; None for a run.
 
     Raises:
-        UserError: It is neither and no run, or nothing in it is a number.
+        UserError: Nothing in it is a number, no column is known, or there are too few steps.
     """
-    if (path / "card.json").is_file():
-        return None
+    if (path / "card.json").is_file() or (path / "records.jsonl").is_file():
+        return None  # a run, whole or not
+    if not path.exists():
+        raise UserError(f"there is no file or folder {path}")
     if path.is_file():
         found = _of_csv(path)
     elif path.is_dir() and any(path.rglob("events.out.tfevents.*")):
@@ -152,6 +164,17 @@ def foreign(path: Path) -> dict[str, tuple[Series, Series]] | None:
         return None
     if not found:
         raise UserError(f"{path} holds no numbers over steps")
+    if not any(_term(name) in _LOSSES for name in found):
+        raise UserError(
+            f"{path} has {', '.join(list(found)[:8])}, of which none is known here; call the "
+            f"columns {', '.join(_LOSSES)}"
+        )
+    longest = max(len(values) for _, values in found.values())
+    if longest < _FEWEST:
+        raise UserError(
+            f"{path} holds {longest} step{'s' * (longest > 1)}, too few to say anything by; give "
+            f"{_FEWEST} or more"
+        )
     return found
 
 
@@ -161,12 +184,11 @@ def examine_columns(columns: Mapping[str, tuple[Series, Series]]) -> Examination
     Where a discriminator's output on real samples is among them, it is a standard GAN's, and its
     loss gives the JS estimate: ``log 2 - critic_loss / 2``.
     """
-    known = {name: term for term, names in _NAMES.items() for name in names}
     found = {}
     for name, curve in columns.items():
-        short = name.lower().rsplit("/", 1)[-1].strip().replace(" ", "_").replace("-", "_")
-        if not short.endswith("_seconds"):  # of some steps only
-            found[known.get(short, short)] = curve
+        term = _term(name)
+        if not term.endswith("_seconds"):  # of some steps only
+            found[term] = curve
     reason = _ended(found)
     found = {name: _finite(curve) for name, curve in found.items()}
     if "discriminator_of_real" in found and "critic_loss" in found:
@@ -175,8 +197,9 @@ def examine_columns(columns: Mapping[str, tuple[Series, Series]]) -> Examination
     estimate = "wasserstein_estimate" if "wasserstein_estimate" in found else None
     steps = max(len(values) for _, values in found.values())
     named = sorted(set(found) & set(_NAMES))
-    missing = "networks, data and samples: these are the losses of another tool" + (
-        f", of which {', '.join(named)} are known here" if named else ", with names not known here"
+    missing = (
+        "networks, data and samples: these are the losses of another tool, of which "
+        f"{', '.join(named)} are known here"
     )
     return Examination(steps, found, estimate=estimate, reason=reason, missing=missing)
 
@@ -220,6 +243,8 @@ def _of_csv(path: Path) -> dict[str, tuple[Series, Series]]:
         step = _number(given.get(step_name)) if step_name is not None else None
         for name, text in given.items():
             value = _number(text)
+            if value is None and text and str(text).strip() and _term(name) in _LOSSES:
+                raise UserError(f"{path}: line {number + 1} has {text!r} under {name}, no number")
             if name != step_name and value is not None:
                 steps, values = columns.setdefault(name, ([], []))
                 steps.append(number if step is None or not math.isfinite(step) else step)

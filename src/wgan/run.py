@@ -458,7 +458,7 @@ class Run:
         return [step for step in self.steps() if step % every == 0]
 
     def latest(self, among: Sequence[int] | None = None) -> tuple[Checkpoint, list[str]]:
-        """The newest good checkpoint, and one line for each newer one that is damaged.
+        """The newest good checkpoint; what is wrong with newer ones, and that this one is used.
 
         Args:
             among: Steps to choose from; None: all.
@@ -469,9 +469,14 @@ class Run:
         said: list[str] = []
         for step in reversed(self.steps() if among is None else among):
             try:
-                return self.load(step), said
+                found = self.load(step)
             except DamagedError as error:
                 said.append(str(error))
+                continue
+            if said:
+                before = "" if step else ", from before the first step,"
+                said.append(f"the checkpoint of step {step:,}{before} is used instead")
+            return found, said
         if said:
             raise DamagedError(f"{self.path} has no checkpoint that can be read: {said[0]}")
         raise DamagedError(

@@ -131,6 +131,11 @@ CASES: dict[str, Examination] = {
         far=False, judged={"memorisation": Judged(0.99, 0.5, 1e-9), "copies": Judged(0.5, 0.0)}
     ),
     "time-lost": sick({"audit_seconds": curve(4.0, 4.0)}, far=False),
+    "too-early": sick(
+        networks={"first_step": 0.2}, judged={"recall": Judged(0.3, 0.97)},
+        without=tuple(name for name in HEALTHY.curves if name.startswith("audit.")), far=False,
+        steps=80,
+    ),
     "oscillation": sick(
         {
             "wasserstein_estimate": (
@@ -156,7 +161,9 @@ def test_a_healthy_run_has_nothing() -> None:
     found = diagnose(HEALTHY)
     assert found.verdict == "healthy"
     assert [finding.name for finding in found.findings] == ["plateaued"]
-    assert "nothing is wrong" in found.text()
+    assert found.text().startswith("healthy: nothing is wrong that shows")
+    partly = diagnose(replace(HEALTHY, missing="no file data.csv")).text()
+    assert partly.startswith("healthy, as far as it was looked at: ")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -169,10 +176,27 @@ def test_each_disease_is_named_first_or_second(name: str) -> None:
     assert finding.evidence
     assert finding.cause
     assert finding.advice
-    verdicts = {"still-improving": "improving", "time-lost": "healthy"}
+    verdicts = {"still-improving": "improving", "time-lost": "healthy", "too-early": "healthy"}
     assert found.verdict == verdicts.get(name, "ill")
     assert name in found.text()
     assert found.to_json()["findings"][names.index(name)]["name"] == name
+
+
+def test_what_is_ill_later_is_not_so_at_the_start() -> None:
+    x = replace(CASES["too-early"], judged={**GOOD, "recall": Judged(0.3, 0.97),
+                                            "nn_accuracy": Judged(0.95, 0.5)})  # fmt: skip
+    assert [finding.name for finding in diagnose(x).findings] == ["too-early"]
+    later = [finding.name for finding in diagnose(replace(x, steps=900)).findings]
+    assert later == ["learning-rate-too-high", "mode-collapse"]
+
+
+def test_advice_is_not_what_is_done_already() -> None:
+    def advice(recipe: str) -> str:
+        found = diagnose(replace(CASES["mode-collapse"], config={"recipe": recipe})).findings
+        return next(finding.advice for finding in found if finding.name == "mode-collapse")
+
+    assert "--recipe" not in advice("wgan-gp")
+    assert advice("gan").startswith("--recipe wgan-gp or wgan-lp; ")
 
 
 def test_every_rule_has_its_case() -> None:

@@ -63,6 +63,7 @@ _CURVES: dict[str, _Curves] = {
     "exploding-gradient": _Curves((("critic_gradient_norm",),), log=True, limit=1e4),
     "mode-collapse": _Curves((("audit.recall",), ("audit.coverage",))),
     "oscillation": _OWN,
+    "too-early": _OWN,
     "still-improving": _EXCESS,
     "plateaued": _EXCESS,
 }

@@ -123,6 +123,8 @@ class Diagnosis:
             "ill": "ill",
         }
         lines = [heads[self.verdict]]
+        if self.missing and self.verdict == "healthy":
+            lines = ["healthy, as far as it was looked at: nothing is wrong that shows"]
         for finding in self.findings:
             lines += [
                 "",
@@ -200,7 +202,7 @@ def collapsed(x: Examination) -> float:
     """
     names = ("recall", "precision", "duplicates")
     if all(name in x.judged for name in names):
-        if closing(x):
+        if closing(x) or young(x):
             return 0.0  # it has not found all of the data yet
         recall, precision, copies = (x.judged[name] for name in names)
         missing = 1 - recall.value / max(recall.floor, 1e-9)

@@ -40,19 +40,20 @@ def _diverged(x: Examination) -> Told | None:
     "divergence-ahead",
     "Losses or gradients grow without end.",
     "The critic's gradient norm doubled at least five times in the last third, along a straight "
-    "line on a logarithmic scale.",
+    "line on a logarithmic scale (the critic's loss three times, where another tool kept nothing "
+    "else).",
     live="always",
 )
 def _diverging(x: Examination) -> Told | None:
     if x.reason:
         return None
-    key, what = "critic_gradient_norm", "critic's gradient norm"
+    key, what, least = "critic_gradient_norm", "critic's gradient norm", (5.0, 0.7)
     if key not in x.curves and not x.config:  # the losses of another tool
-        key, what = "critic_loss", "critic's loss"
+        key, what, least = "critic_loss", "critic's loss", (3.0, 0.9)
     steps, values = x.curves.get(key, (np.empty(0), np.empty(0)))
     _, medians = blocks(steps, np.abs(values))
     doublings, straight = growth(medians)
-    if doublings < 5 or straight < 0.7:
+    if doublings < least[0] or straight < least[1]:
         return None
     left = (math.log2(1e38) - math.log2(max(float(medians[-1]), 1e-300))) / doublings
     return told(
@@ -62,5 +63,5 @@ def _diverging(x: Examination) -> Told | None:
         f"{left * x.steps / 3:,.0f} more steps.",
         "lower --lr, or hold the critic: --constraint gradient-penalty; --on-divergence rollback "
         "keeps the run alive",
-        sure(doublings, 5, low=0.9),
+        sure(doublings, least[0], low=0.9),
     )

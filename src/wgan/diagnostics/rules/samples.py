@@ -7,6 +7,7 @@ from wgan.diagnostics.rules.base import (
     Told,
     collapsed,
     rule,
+    setting,
     sure,
     told,
 )
@@ -42,7 +43,8 @@ def _collapse(x: Examination) -> Told | None:
         said,
         "The critic judges one sample at a time, and a generator that puts all of its mass on a "
         "few places can please it.",
-        "--recipe wgan-gp or wgan-lp; a lower --generator-lr; with a small critic more --n-critic",
+        ("" if setting(x, "recipe") in ("wgan-gp", "wgan-lp") else "--recipe wgan-gp or wgan-lp; ")
+        + "a lower --generator-lr; with a small critic more --n-critic or a larger --width",
         sure(missing, 0.25, low=0.75),
     )
 

@@ -13,6 +13,7 @@ from wgan.diagnostics.rules.base import (
     setting,
     sure,
     told,
+    young,
 )
 from wgan.diagnostics.signs import blocks, decay, swing, trend
 
@@ -70,6 +71,23 @@ def _oscillation(x: Examination) -> Told | None:
         "The two players circle around each other instead of approaching.",
         "--extrapolate, or --lookahead-every 5, or a smaller --generator-lr",
         0.7,
+    )
+
+
+@rule(
+    "too-early",
+    "The run has only begun.",
+    "Under 300 steps and under 3 audits.",
+    "note",
+)
+def _early(x: Examination) -> Told | None:
+    if not x.config or not young(x):
+        return None
+    return told(
+        f"{x.steps:,} steps",
+        "So early, samples are far from the data in any run, and nothing says yet where it goes.",
+        f"go on: wgan resume RUN --steps {max(1_000, 4 * x.steps)}",
+        0.9,
     )
 
 

@@ -57,6 +57,8 @@ def _too_high(x: Examination) -> Told | None:
     share, first = max(critic, generator), n.first_step if n is not None else 0.0
     if x.late("clip_share") > 0.3 or young(x) or closing(x):
         share = 0.0
+    if young(x):
+        first = 0.0
     if not (share >= 0.01 or first >= _LONG) or not damaged(x):
         return None
     who = "critic" if critic >= generator else "generator"
