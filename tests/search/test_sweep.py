@@ -152,10 +152,14 @@ def test_the_page_and_the_winners_configuration_are_there_to_use(
     again = ["train", "--config", str(found.path / "best.yaml"), "--out", str(out)]
     assert main([*again, "--judge", "0", "--quiet"]) == 0
     records = [
-        [{k: v for k, v in record.items() if not k.endswith("seconds")} for record in run.records()]
+        [
+            {k: v for k, v in record.items() if not k.endswith("seconds") and "audit." not in k}
+            for record in run.records()
+        ]
         for run in (Run.open(out), Run.open(found.best.path))
     ]
     assert records[0] == records[1]
+    assert not {"audit_every", "checkpoint_every", "sample_every", "device"} & set(settings)
 
 
 def test_the_same_sweep_again_has_nothing_left_to_do(

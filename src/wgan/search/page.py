@@ -48,13 +48,18 @@ def write_page(found: Sweep, winner: Run) -> None:
         ) from None
 
 
+_OF_A_TRIAL = ("device", "compile", "checkpoint_every", "sample_every", "audit_every")
+"""What suits a short trial on this machine, and is decided anew for a longer run."""
+
+
 def _best(found: Sweep, winner: Run) -> bytes:
     best = found.best
     said = [
         f"# Trial {best.number} of {found.path}: {best.describe()}.",
         f"# wgan train --config {found.path / 'best.yaml'}",
     ]
-    content = yaml.safe_dump(winner.config, sort_keys=False)
+    kept = {name: value for name, value in winner.config.items() if name not in _OF_A_TRIAL}
+    content = yaml.safe_dump(kept, sort_keys=False)
     return ("\n".join(said) + "\n" + content).encode()
 
 
@@ -317,9 +322,10 @@ def _table(found: Sweep) -> str:
 
 def _settings(found: Sweep) -> str:
     said = (
-        f"`{found.path / 'best.yaml'}` is the winner's whole configuration: "
-        f"`wgan train --config {found.path / 'best.yaml'}` repeats it, with more `--steps` or "
-        "another `--seed` if you like."
+        f"`{found.path / 'best.yaml'}` holds them, but for those of a short trial on this machine "
+        f"(how often it is audited and saved, the device): `wgan train --config "
+        f"{found.path / 'best.yaml'}` repeats the winner, with more `--steps` or another `--seed` "
+        "if you like."
     )
     rows = [[name, value] for name, value in found.settings.items()]
     return page.section(
