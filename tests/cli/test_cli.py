@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,19 @@ def test_train_ends_with_what_to_look_at(
         assert str(run / name) in out
     for command in ("wgan resume", "wgan sample", "wgan evaluate"):
         assert f"{command} {run}" in out
+
+
+def test_time_that_went_by_before_the_first_step_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wgan.cli.train.STARTED", time.monotonic() - 30)
+    words = ["train", "gaussians8", "--judge", "0", "--quiet", *TINY]
+    assert main([*words, "--seconds", "20", "--out", str(tmp_path / "a")]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"3\d of the 20 s went by before the first step", out)
+    assert f"wgan resume {tmp_path / 'a'} --steps 100" in out  # and no step was made
+    assert main([*words, "--seconds", "200", "--steps", "2", "--out", str(tmp_path / "b")]) == 0
+    assert "went by" not in capsys.readouterr().out
 
 
 def test_json_is_the_only_thing_on_stdout(

@@ -131,6 +131,11 @@ CASES: dict[str, Examination] = {
         far=False, judged={"memorisation": Judged(0.99, 0.5, 1e-9), "copies": Judged(0.5, 0.0)}
     ),
     "time-lost": sick({"audit_seconds": curve(4.0, 4.0)}, far=False),
+    "few-samples": sick(far=False, data=replace(DATA, rows=40, duplicates=0.5)),
+    "far-from-data": sick(
+        {"audit.excess": curve(*[0.01] * 12), "audit.excess_low": curve(-0.01, -0.01)},
+        far=False, judged={"nn_accuracy": Judged(0.9, 0.5)},
+    ),
     "too-early": sick(
         networks={"first_step": 0.2}, judged={"recall": Judged(0.3, 0.97)},
         without=tuple(name for name in HEALTHY.curves if name.startswith("audit.")), far=False,
@@ -176,7 +181,12 @@ def test_each_disease_is_named_first_or_second(name: str) -> None:
     assert finding.evidence
     assert finding.cause
     assert finding.advice
-    verdicts = {"still-improving": "improving", "time-lost": "healthy", "too-early": "healthy"}
+    verdicts = {
+        "still-improving": "improving",
+        "time-lost": "healthy",
+        "too-early": "healthy",
+        "far-from-data": "healthy",
+    }
     assert found.verdict == verdicts.get(name, "ill")
     assert name in found.text()
     assert found.to_json()["findings"][names.index(name)]["name"] == name
@@ -187,7 +197,7 @@ def test_what_is_ill_later_is_not_so_at_the_start() -> None:
                                             "nn_accuracy": Judged(0.95, 0.5)})  # fmt: skip
     assert [finding.name for finding in diagnose(x).findings] == ["too-early"]
     later = [finding.name for finding in diagnose(replace(x, steps=900)).findings]
-    assert later == ["learning-rate-too-high", "mode-collapse"]
+    assert later == ["learning-rate-too-high", "mode-collapse", "far-from-data"]
 
 
 def test_advice_is_not_what_is_done_already() -> None:

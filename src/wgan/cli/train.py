@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from wgan.session import Session
 
 _REPORT_SECONDS = 3.0
+_BEFORE = 0.3  # of `--seconds`: so much before the first step is worth a word
+_MORE = 100  # steps at least that are suggested
 _TERMINATED = 128 + signal.SIGTERM  # where another process heard the signal
 
 _DEFAULT_DATA = DataFlags()
@@ -235,13 +237,18 @@ def train_session(
         f"\n{config.recipe} on {session.source.name}: step {step:,}, {trained:.0f} s of training "
         f"({rate:.1f} steps/s)\n"
     )
+    if config.seconds is not None and began - STARTED > _BEFORE * config.seconds:
+        print(
+            f"{began - STARTED:.0f} of the {config.seconds:.0f} s went by before the first step, "
+            "into starting, reading the data and timing a step: give more --seconds\n"
+        )
     if evaluation is not None:
         print(f"{evaluation.table()}\n")
     if (found := audited(session)) is not None:
         print(f"{found}\n")
     print(
         f"  look    {path / 'samples.png'}\n          {path / 'report.html'}"
-        f"\n  go on   wgan resume {path}{flags} --steps {2 * step}"
+        f"\n  go on   wgan resume {path}{flags} --steps {max(2 * step, _MORE)}"
         f"\n  sample  wgan sample {path}{flags} -n 1000 --out {example}"
         f"\n  judge   wgan evaluate {path}{flags}"
     )

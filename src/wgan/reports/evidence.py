@@ -64,6 +64,7 @@ _CURVES: dict[str, _Curves] = {
     "mode-collapse": _Curves((("audit.recall",), ("audit.coverage",))),
     "oscillation": _OWN,
     "too-early": _OWN,
+    "far-from-data": _EXCESS,
     "still-improving": _EXCESS,
     "plateaued": _EXCESS,
 }
@@ -200,6 +201,8 @@ def _bars(name: str, x: Examination) -> Bars:
         return {"numbers of a sample": (data.numbers, None), "constant": (len(data.constant), 0.0)}
     if name == "duplicate-rows" and data is not None:
         return {"rows seen once": (1 - data.duplicates, 1.0), "copies": (data.duplicates, 0.0)}
+    if name == "few-samples" and data is not None:
+        return {"training samples": (data.rows * (1 - data.duplicates), 30.0)}
     if name == "outliers" and data is not None:
         return {f"{data.furthest}, ranges away": (data.reach, 20.0)}
     if name == "time-lost":

@@ -56,6 +56,23 @@ def _duplicates(x: Examination) -> Told | None:
 
 
 @rule(
+    "few-samples",
+    "There is hardly anything to learn from.",
+    "Under 30 different training samples.",
+    live="data",
+)
+def _few(x: Examination) -> Told | None:
+    if x.data is None or (different := round(x.data.rows * (1 - x.data.duplicates))) >= 30:
+        return None
+    return told(
+        f"{different} different training sample{'s' * (different != 1)}",
+        "A generator of so few can only learn to repeat them, and none can be spared to judge by.",
+        "more data",
+        0.9,
+    )
+
+
+@rule(
     "outliers",
     "A few samples lie very far from the rest.",
     "A number lies over 20 interquartile ranges from its median.",

@@ -8,6 +8,7 @@ from wgan.diagnostics.examination import Examination
 from wgan.diagnostics.rules.base import (
     EXCESS,
     Told,
+    far,
     number,
     rule,
     setting,
@@ -88,6 +89,35 @@ def _early(x: Examination) -> Told | None:
         "So early, samples are far from the data in any run, and nothing says yet where it goes.",
         f"go on: wgan resume RUN --steps {max(1_000, 4 * x.steps)}",
         0.9,
+    )
+
+
+@rule(
+    "far-from-data",
+    "The samples can be told from the data.",
+    "Their nearest neighbours tell three of four, or the excess is over a quarter of the noise "
+    "floor; from 300 steps or 3 audits on.",
+    "note",
+)
+def _far(x: Examination) -> Told | None:
+    if young(x) or not x.config:
+        return None
+    near, coverage = x.judged.get("nn_accuracy"), x.judged.get("coverage")
+    apart = near is not None and near.value > 0.75
+    if not (far(x) or apart):
+        return None
+    said = [
+        f"{what} {entry.value:.2f} where data have {entry.floor:.2f}"
+        for what, entry in (("1-NN accuracy", near), ("coverage", coverage))
+        if entry is not None
+    ]
+    if EXCESS in x.curves:
+        said.append(f"the excess is {number(x.last(EXCESS))}")
+    return told(
+        ", ".join(said),
+        "Where nothing is wrong with the training, it is too short, or the networks too small.",
+        f"go on: wgan resume RUN --steps {2 * x.steps}; a larger --width if it settles like this",
+        0.8,
     )
 
 
