@@ -403,7 +403,7 @@ HALVES = {
         "a run that comes closer fast has not collapsed. The other 16 cases were scored after "
         "that, once: 9 of 9 sick runs and 7 of 7 healthy ones were right. So at first sight 19 of "
         "20 diseases were named, and 7 of 10 healthy runs not called ill; below, all are scored by "
-        "the rules as they are.",
+        "the rules as they are, on runs trained anew since a fault of the engine was mended.",
     ),
     "score": (
         "The second half",
@@ -414,9 +414,14 @@ HALVES = {
     "practice": (
         "Practice",
         "On these the rules were mended. `practice-saturated-2` and `practice-collapsed-1` did "
-        "not fall ill of what was done to them: their samples are good.",
+        "not fall ill of what was done to them: the samples of one are good, those of the other "
+        "lie between the modes.",
     ),
-    "rules": ("The first half", "On these the rules were written."),
+    "rules": (
+        "The first half",
+        "On these the rules were written. `collapsed` is found far from the data and not "
+        "collapsed: few of its samples lie in any mode.",
+    ),
 }
 
 Results = dict[str, tuple[Case, Examination, Diagnosis]]

@@ -197,7 +197,7 @@ def test_what_is_ill_later_is_not_so_at_the_start() -> None:
                                             "nn_accuracy": Judged(0.95, 0.5)})  # fmt: skip
     assert [finding.name for finding in diagnose(x).findings] == ["too-early"]
     later = [finding.name for finding in diagnose(replace(x, steps=900)).findings]
-    assert later == ["learning-rate-too-high", "mode-collapse", "far-from-data"]
+    assert later == ["learning-rate-too-high", "mode-collapse"]  # what says more than far-from-data
 
 
 def test_advice_is_not_what_is_done_already() -> None:

@@ -170,12 +170,18 @@ BRINGS: dict[str, tuple[str, ...]] = {
 """What a finding brings about: told after it, as a symptom after its cause."""
 
 
+_WHERE_WELL = ("too-early", "far-from-data")
+"""Told where nothing is ill: what is ill says more."""
+
+
 def diagnose(examination: Examination) -> Diagnosis:
     """Apply every rule."""
     found = [f for one in RULES if (f := one.check(examination)) is not None]
     brought = {name for finding in found for name in BRINGS.get(finding.name, ())}
     found.sort(key=lambda f: (f.kind == "note", f.name in brought, -f.confidence))
     ill = any(finding.kind == "ill" for finding in found)
+    if ill:
+        found = [finding for finding in found if finding.name not in _WHERE_WELL]
     improving = any(finding.name == "still-improving" for finding in found)
     verdict: Verdict = "ill" if ill else "improving" if improving else "healthy"
     return Diagnosis(verdict, tuple(found), examination.missing)
