@@ -69,6 +69,7 @@ def examine(
                 networks = _networks(trained, training, generator, critic)
             judged = _judged(trained, data)
             source = training or source
+            said = "; ".join(trained.said)
     return Examination(
         steps=len(records),
         curves=curves(records),

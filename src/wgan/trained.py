@@ -52,6 +52,8 @@ class Trained:
         raw_generator: The generator without averaging.
         critic: The critic, or None for recipes without one.
         checkpoint: ``latest``, ``best`` (the smallest excess of the run's audits), or a step.
+        said: Lines for the user: a checkpoint that is damaged, data or versions that have changed,
+            conditions beyond those of training.
     """
 
     def __init__(
@@ -192,9 +194,19 @@ class Trained:
                 f"{source.codec.own_shape}; they cannot be compared"
             )
         if source.fingerprint != self.run.card["data"]["fingerprint"]:
+            if data == self.config.data:
+                self._say(
+                    f"{data} is not what the run was trained on any more, so that memorisation "
+                    "and copies cannot be judged"
+                )
             return source, None, None
         training, heldout = source.split(self.config.holdout, self.config.split_seed)
         return source, training, heldout if heldout.size is None or heldout.size > 1 else None
+
+    def _say(self, line: str) -> None:
+        """Have something said, once."""
+        if line not in self.said:
+            self.said.append(line)
 
     def _condition(self, n: int, rng: torch.Generator, given: Given | None) -> Tensor | None:
         names = self.codec.condition
@@ -208,6 +220,7 @@ class Trained:
         if given is None:
             return condition
         own = self.codec.conditions.decode(condition.numpy())
+        trained = self.codec.conditions.decode(self._conditions.numpy())
         for name, value in given.items():
             if name not in names:
                 raise UnknownNameError("condition", name, names)
@@ -216,7 +229,15 @@ class Trained:
                 raise UserError(f"condition `{name}` needs one value or {n}, got {column.shape}")
             if not np.isfinite(column).all():
                 raise UserError(f"condition `{name}` must be finite, got {value}")
-            own[:, names.index(name)] = column
+            at = names.index(name)
+            low, high = trained[:, at].min(), trained[:, at].max()
+            slack = 1e-4 * (high - low)  # of a column that was standardised and back
+            if column.min() < low - slack or column.max() > high + slack:
+                self._say(
+                    f"condition `{name}` was between {low:.6g} and {high:.6g} in training; beyond "
+                    "that, samples are extrapolated"
+                )
+            own[:, at] = column
         return self.codec.encode_condition(own)
 
 

@@ -53,6 +53,26 @@ def test_time_that_went_by_before_the_first_step_is_said(
     assert "went by" not in capsys.readouterr().out
 
 
+def test_what_has_changed_since_training_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "table.csv"
+    rows = [f"{i % 7},{i * i % 31},{1 + i % 2}" for i in range(80)]
+    table.write_text("\n".join(["a,b,c", *rows]))
+    run = tiny_run(tmp_path / "run", "--condition", "c", data=str(table))
+    assert main(["evaluate", str(run), "-n", "20"]) == 0
+    assert main(["sample", str(run), "--given", "c=2", "--out", str(tmp_path / "x.npy")]) == 0
+    assert "wgan:" not in capsys.readouterr().err
+    assert main(["sample", str(run), "--given", "c=2.1", "--out", str(tmp_path / "x.npy")]) == 0
+    assert "condition `c` was between 1 and 2 in training" in capsys.readouterr().err
+    table.write_text("\n".join(["a,b,c", *rows[:-1]]))
+    assert main(["evaluate", str(run), "-n", "20"]) == 0
+    said = "table.csv is not what the run was trained on any more, so that memorisation"
+    assert said in capsys.readouterr().err
+    assert main(["doctor", str(run)]) == 0
+    assert said in capsys.readouterr().out
+
+
 def test_json_is_the_only_thing_on_stdout(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,6 +178,7 @@ MISTAKES = {
     "network": (["train", "gaussians8", "--network", "dcgan"], "use --network mlp"),
     "no run": (["sample", "nowhere"], "no run directory at nowhere"),
     "no runs": (["report"], "name at least one run"),
+    "command": (["trian", "digits"], "unknown command 'trian'. Did you mean 'train'?"),
 }
 
 

@@ -84,7 +84,7 @@ def test_one_array_of_several(tmp_path: Path, ending: str) -> None:
             for name, array in arrays.items():
                 file[name] = array
             file["names"] = "text"
-    with pytest.raises(UserError, match=r"holds 4 arrays; choose one with `key`.*x \[20, 3\]"):
+    with pytest.raises(UserError, match=r"holds 4 arrays; choose one with --key.*x \[20, 3\]"):
         open_source(path)
     with pytest.raises(UserError, match=r"unknown array in .*: 'image'. Did you mean 'images'\?"):
         open_source(path, DataOptions(key="image"))

@@ -11,6 +11,12 @@ from wgan.data.conditions import condition_on
 from wgan.errors import UserError
 
 
+def test_one_array_has_no_conditions(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((40, 3)))
+    with pytest.raises(UserError, match="is one array, without conditions: put it and them into"):
+        open_source(tmp_path / "a.npy", DataOptions(condition=("b",)))
+
+
 def test_conditions_are_standardised_and_stay_with_their_samples() -> None:
     own = np.arange(10.0)
     source = open_source(own[:, None], condition=100 + own)

@@ -77,7 +77,7 @@ def test_names_are_fit_for_a_run(tmp_path: Path) -> None:
         ("digits", {"key": "x"}),
         ("gaussians8", {"columns": ("x",)}),
         (np.zeros((3, 2)), {"drop_missing": True}),
-        ("a.npy", {"condition": ("x",)}),
+        ("a.npy", {"key": "x"}),
         ("a.npz", {"skip_bad": True}),
         ("a.csv", {"layout": "rows"}),
         ("folder", {"key": "x"}),

@@ -199,7 +199,7 @@ def test_bad_pictures_are_counted_and_listed(folder: Path) -> None:
     source = open_source(folder, options(folder, skip_bad=True))
     assert source.size == 2
     assert source.describe()["skipped"] == 6
-    with pytest.raises(UserError, match="skip_bad"):  # although the cache has the good ones
+    with pytest.raises(UserError, match="--skip-bad"):  # although the cache has the good ones
         open_source(folder, options(folder))
 
 

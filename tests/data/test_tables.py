@@ -279,3 +279,18 @@ def test_no_damage_of_a_footer_ends_the_process(tmp_path: Path) -> None:
     arguments = [sys.executable, "-W", "ignore", "-c", DAMAGED, str(tmp_path / "a.parquet")]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "read refused\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("a;b\n1;2\n", "is separated by semicolons, and by commas it has one column"),
+        ("a\tb\n1\t2\n", "is separated by tabs"),
+        ("name,kind\nx,y\n", r"no column of numbers, .* name \(string\), kind \(string\)$"),
+        ("name,n\nx,1\n", r"choose among the others: --columns n$"),
+    ],
+)
+def test_text_is_refused_with_what_to_do(lines: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(lines)
+    with pytest.raises(UserError, match=said):
+        open_source(tmp_path / "a.csv")

@@ -38,9 +38,11 @@ def _run(arguments: list[str]) -> int:
     from cyclopts import CycloptsError
 
     from wgan.cli.app import app
-    from wgan.errors import RunFailedError, UserError
+    from wgan.errors import RunFailedError, UnknownNameError, UserError
 
     try:
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in app:
+            raise UnknownNameError("command", arguments[0], (n for n in app if n[0] != "-"))
         status = app(
             arguments,
             print_error=False,

@@ -45,9 +45,9 @@ def evaluate(
     from wgan.api import load
 
     trained = load(run, checkpoint=checkpoint_of(checkpoint))
+    evaluation = trained.evaluate(data, n=n, seed=seed, features=features)
     for line in trained.said:
         print(f"wgan: {line}", file=sys.stderr)
-    evaluation = trained.evaluate(data, n=n, seed=seed, features=features)
     if json:
         print(json_format.dumps({"run": str(run), "step": trained.step, **evaluation.to_json()}))
         return 0

@@ -38,7 +38,8 @@ def sample(
         out: sheet.png, samples.npy, samples.csv, samples.parquet, or a folder for one PNG each
             [RUN/sample-SEED.png].
         raw: Use the generator itself instead of its running average.
-        given: COLUMN=VALUE, a condition to sample under. Repeatable.
+        given: COLUMN=VALUE, a condition to sample under; those not given are drawn from the
+            training data. Repeatable.
         checkpoint: latest, best (the smallest excess of the audits), or a step [latest].
         plugin: A Python file of yours that registers parts; it is executed. Repeatable.
     """
@@ -46,11 +47,11 @@ def sample(
     from wgan.api import load
 
     trained = load(run, checkpoint=checkpoint_of(checkpoint))
-    for line in trained.said:
-        print(f"wgan: {line}", file=sys.stderr)
     place = out or run / f"sample-{seed}.png"
     writer = _writer(place, trained)
     samples = trained.sample(n, seed=seed, raw=raw, given=_conditions(given or []))
+    for line in trained.said:
+        print(f"wgan: {line}", file=sys.stderr)
     place.parent.mkdir(parents=True, exist_ok=True)
     writer(samples)
     print(f"wrote {n:,} samples to {place}")

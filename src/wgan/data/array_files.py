@@ -191,7 +191,7 @@ def _choose(path: Path, arrays: Mapping[str, tuple[int, ...]], options: DataOpti
     if not left:
         raise UserError(f"{path} holds no array of numbers")
     listed = ", ".join(f"{name} {list(arrays[name])}" for name in left)
-    raise UserError(f"{path} holds {len(left)} arrays; choose one with `key`: {listed}")
+    raise UserError(f"{path} holds {len(left)} arrays; choose one with --key: {listed}")
 
 
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, MemoryError)

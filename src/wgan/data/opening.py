@@ -184,6 +184,11 @@ def _open_path(path: Path, options: DataOptions, progress: Progress | None) -> S
         source = from_array(opened.rows, name, str(path), options.layout)
         return condition_on(source, opened.conditions) if opened.conditions else source
     if ending.endswith((".npy", ".gz")) or is_idx(path):
+        if options.condition:
+            raise UserError(
+                f"{path} is one array, without conditions: put it and them into one .npz file "
+                "(numpy.savez) and name them by --key and --condition"
+            )
         options.refuse_others("a file of one array", "layout")
         rows = open_npy(path) if ending.endswith(".npy") else open_idx(path)
         return from_array(rows, name, str(path), options.layout)

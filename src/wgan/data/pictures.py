@@ -195,7 +195,7 @@ def refuse_bad(bad: Sequence[Sequence[str]], count: int, path: Path, *, skip: bo
     if bad and not skip:
         raise UserError(
             f"{len(bad)} of {count} pictures in {path} cannot be read: {listed}. "
-            "Mend or remove them, or leave them out with `skip_bad`"
+            "Mend or remove them, or leave them out with --skip-bad"
         )
 
 

@@ -225,6 +225,16 @@ class _Table:
         """Raise `UserError` if one of these columns does not hold numbers."""
         numeric = [name for name, kind in self.types.items() if _own_dtype(kind)]
         text = [f"{name} ({self.types[name]})" for name in used if name not in numeric]
+        if text and len(self.types) == 1 and (mark := _separator(*self.types)):
+            raise UserError(
+                f"{self.path} is separated by {mark}, and by commas it has one column; save it "
+                "with commas"
+            )
+        if text and not numeric:
+            raise UserError(
+                f"{self.path} has no column of numbers, and others cannot be learnt yet: "
+                f"{', '.join(text)}"
+            )
         if text:
             raise UserError(
                 f"{self.path} has columns that are not numbers, which cannot be learnt yet: "
@@ -323,6 +333,12 @@ def _scan(
     if not moments.count:
         raise UserError(f"{table.path} states {table.size} rows and has none")
     return moments, hashed.hexdigest(), np.array(lengths, dtype=np.int64)
+
+
+def _separator(header: str) -> str | None:
+    """What separates the names in a line that has no comma, in words."""
+    words = {";": "semicolons", "\t": "tabs", "|": "bars"}
+    return next((word for mark, word in words.items() if mark in header), None)
 
 
 def _own_dtype(kind: Any) -> str | None:
