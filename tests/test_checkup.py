@@ -153,3 +153,20 @@ def test_event_files_of_other_tools(tmp_path: Path) -> None:
     found = wgan.doctor(tmp_path)
     names = [finding.name for finding in found.findings]
     assert names == ["divergence-ahead", "exploding-gradient"]
+
+
+def test_a_rate_that_auto_took_is_not_called_long(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, (200, 16, 16), dtype=np.uint8)
+    few: dict[str, Any] = {"width": 4, "batch_size": 8, "steps": 1, "audit_every": 0}
+    found = []
+    rates: dict[str, dict[str, Any]] = {
+        "auto": {}, "own": {"lr": 4e-3}, "one": {"critic_lr": 4e-3},
+    }  # fmt: skip
+    for name, given in rates.items():
+        wgan.train(pictures, out=tmp_path / name, **few, **given)
+        networks = examine(tmp_path / name, data=pictures).networks
+        assert networks is not None
+        found.append(networks.first_step)
+    assert found[0] == 0.0
+    assert found[1] > 0.06
+    assert found[2] > 0.06

@@ -289,7 +289,7 @@ def _networks(
     start = None
     if "generator" not in run.card.get("own_networks", {}):
         start = [p.detach().clone() for p in state.generator.parameters]
-    first = first_step(state)
+    first = first_step(state, {departure["field"] for departure in run.card["departures"]})
     checkpoint, _ = run.latest()
     state.load(checkpoint.tensors, checkpoint.plain)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,11 +182,18 @@ def curves(records: Sequence[Record]) -> dict[str, tuple[Series, Series]]:
     return {key: (np.array(steps), np.array(values)) for key, (steps, values) in found.items()}
 
 
-def first_step(state: TrainState) -> float:
-    """`Networks.first_step` of a state that has not moved yet."""
+def first_step(state: TrainState, measured: Collection[str] = ()) -> float:
+    """`Networks.first_step` of a state that has not moved yet.
+
+    Args:
+        state: With the weights of the start.
+        measured: Rates that `auto` took, by name; they were measured on such networks.
+    """
     found = [0.0]
-    for player in (state.generator, state.critic):
-        if player is not None and player.spec.name in ADAPTIVE:
+    for role, player in (("generator", state.generator), ("critic", state.critic)):
+        if player is None or f"{role}_lr" in measured:
+            continue
+        if player.spec.name in ADAPTIVE:
             count = sum(p.numel() for p in player.parameters)
             size = norm(player.parameters) / math.sqrt(count)
             found.append(player.spec.lr / size if size else 0.0)
