@@ -46,8 +46,8 @@ def _too_low(x: Examination) -> Told | None:
     "learning-rate-too-high",
     "Every update throws the networks far.",
     "One update moves a network by over 1% of its weights' norm, or an adaptive optimizer's rate "
-    "is over 6% of the weights' size at the start (unless `auto` took it); and the samples are far from the data or cover "
-    "a part of it, or units are dead.",
+    "is over 6% of the weights' size at the start (unless `auto` took it); and the samples are far "
+    "from the data or cover a part of it, or units are dead.",
     live="stuck",
 )
 def _too_high(x: Examination) -> Told | None:
