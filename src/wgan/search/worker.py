@@ -203,9 +203,7 @@ class Worker:
         if (path / "card.json").is_file():
             try:
                 run = Run.open(path)
-                config = config_of(run, self.source)
-                refuse_what_does_not_fit(config, self.source)
-                resumed = Session.resume(run, config, self.source)
+                resumed = Session.resume(run, config_of(run, self.source), self.source)
             except UserError as error:
                 raise _RefusedError(str(error)) from None
             assert isinstance(resumed, Session)  # a trial has one process
