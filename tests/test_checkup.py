@@ -170,3 +170,16 @@ def test_a_rate_that_auto_took_is_not_called_long(tmp_path: Path) -> None:
     assert found[0] == 0.0
     assert found[1] > 0.06
     assert found[2] > 0.06
+
+
+def test_few_rows_that_are_looked_at_are_not_few_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wgan.diagnostics.examination._ROWS", 20)
+    rng = np.random.default_rng(0)
+    for rows, names in ((200, []), (24, ["few-samples"])):
+        data = rng.normal(size=(rows, 3))
+        place = tmp_path / str(rows)
+        wgan.train(data, out=place, **{**TINY, "batch_size": 4, "steps": 2})
+        found = wgan.doctor(place, data=data).findings
+        assert [f.name for f in found if f.name == "few-samples"] == names

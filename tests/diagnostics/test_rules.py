@@ -131,7 +131,7 @@ CASES: dict[str, Examination] = {
         far=False, judged={"memorisation": Judged(0.99, 0.5, 1e-9), "copies": Judged(0.5, 0.0)}
     ),
     "time-lost": sick({"audit_seconds": curve(4.0, 4.0)}, far=False),
-    "few-samples": sick(far=False, data=replace(DATA, rows=40, duplicates=0.5)),
+    "few-samples": sick(far=False, data=replace(DATA, size=40, duplicates=0.5)),
     "far-from-data": sick(
         {"audit.excess": curve(*[0.01] * 12), "audit.excess_low": curve(-0.01, -0.01)},
         far=False, judged={"nn_accuracy": Judged(0.9, 0.5)},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,7 @@ class DataFacts:
         furthest: The number of a sample that lies furthest out, by name, and
         reach: how far, in interquartile ranges from the median; 0 for pictures.
         beyond: Share of rows with a number more than 20 of them out.
+        size: Training samples in all; None: unlimited.
     """
 
     rows: int
@@ -96,6 +97,7 @@ class DataFacts:
     furthest: str
     reach: float
     beyond: float
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -314,7 +316,8 @@ def data_facts(source: Source) -> DataFacts:
     rows = spread_rows(source.size, count)
     values = torch.cat([source.batch(part).values for part in torch.split(rows, 1024)])
     flat = values.flatten(1).double().numpy()
-    return facts_of(flat, _names(codec, flat.shape[1]), pictures=codec.kind != "rows")
+    facts = facts_of(flat, _names(codec, flat.shape[1]), pictures=codec.kind != "rows")
+    return replace(facts, size=source.size)
 
 
 def _names(codec: Codec, numbers: int) -> list[str]:

@@ -201,8 +201,8 @@ def _bars(name: str, x: Examination) -> Bars:
         return {"numbers of a sample": (data.numbers, None), "constant": (len(data.constant), 0.0)}
     if name == "duplicate-rows" and data is not None:
         return {"rows seen once": (1 - data.duplicates, 1.0), "copies": (data.duplicates, 0.0)}
-    if name == "few-samples" and data is not None:
-        return {"training samples": (data.rows * (1 - data.duplicates), 30.0)}
+    if name == "few-samples" and data is not None and data.size is not None:
+        return {"training samples": (data.size * (1 - data.duplicates), 30.0)}
     if name == "outliers" and data is not None:
         return {f"{data.furthest}, ranges away": (data.reach, 20.0)}
     if name == "time-lost":

@@ -62,7 +62,10 @@ def _duplicates(x: Examination) -> Told | None:
     live="data",
 )
 def _few(x: Examination) -> Told | None:
-    if x.data is None or (different := round(x.data.rows * (1 - x.data.duplicates))) >= 30:
+    if x.data is None or x.data.size is None:
+        return None
+    different = round(x.data.size * (1 - x.data.duplicates))
+    if different >= 30:
         return None
     return told(
         f"{different} different training sample{'s' * (different != 1)}",
