@@ -37,7 +37,7 @@ imports: $(VENV)/dev-$(BUILD)
 	$(BIN)/lint-imports
 
 unit: $(VENV)/dev-$(BUILD)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/dev-$(BUILD)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow

@@ -458,7 +458,7 @@ class Run:
         return [step for step in self.steps() if step % every == 0]
 
     def latest(self, among: Sequence[int] | None = None) -> tuple[Checkpoint, list[str]]:
-        """The newest good checkpoint; what is wrong with newer ones, and that this one is used.
+        """The newest good checkpoint, and a line for each newer one that is damaged.
 
         Args:
             among: Steps to choose from; None: all.
@@ -475,7 +475,7 @@ class Run:
                 continue
             if said:
                 before = "" if step else ", from before the first step,"
-                said.append(f"the checkpoint of step {step:,}{before} is used instead")
+                said[-1] += f"; that of step {step:,}{before} is used instead"
             return found, said
         if said:
             raise DamagedError(f"{self.path} has no checkpoint that can be read: {said[0]}")
