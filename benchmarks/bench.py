@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ot  # noqa: F401 - as below; an interrupt while a library is imported leaves it half made
 import torch
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - imported once, before forking
 

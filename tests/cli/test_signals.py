@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -44,3 +46,27 @@ def test_who_fails_under_torchrun_is_not_ended_before_it_says_why(
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+SWALLOWED = """
+import os, signal, sys
+import wgan.cli.app, wgan.cli as cli
+def app(*args, **kwargs):
+    try:
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    except KeyboardInterrupt:
+        pass  # as where a library's import of C code is optional
+    raise ImportError("already registered")
+class App:
+    __call__ = staticmethod(app)
+    def __contains__(self, name): return True
+wgan.cli.app.app = App()
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_error_that_an_interrupt_has_left_is_its_end(name: str) -> None:
+    done = subprocess.run([sys.executable, "-c", SWALLOWED, name], capture_output=True, text=True)
+    assert done.stderr == "wgan: stopped\n"
+    assert done.returncode == 128 + getattr(signal, name)

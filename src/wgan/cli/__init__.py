@@ -20,13 +20,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Ctrl-C or SIGTERM, resumably.
     """
     if arguments is None:  # a process of its own
-        signal.signal(signal.SIGTERM, _terminated)
+        signal.signal(signal.SIGTERM, _stop)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not of a background job
+            signal.signal(signal.SIGINT, _stop)
     try:
         return _run(sys.argv[1:] if arguments is None else list(arguments))
-    except _Terminated:
-        return _complain("stopped", 143)
     except KeyboardInterrupt:
-        return _complain("stopped", 130)
+        return _complain("stopped", 128 + (_heard[-1] if _heard else signal.SIGINT))
+    except Exception:
+        if not _heard:
+            raise
+        # C code that is imported turns an interrupt into an ImportError, which may be caught; its
+        # next import fails.
+        return _complain("stopped", 128 + _heard[-1])
     finally:
         if _several():
             from wgan.training import ranks
@@ -69,12 +75,13 @@ def _run(arguments: list[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, while there is nothing to finish."""
+_heard: list[int] = []
+"""Signals that came while there was nothing to finish."""
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+def _stop(number: int, frame: FrameType | None) -> None:
+    _heard.append(number)
+    raise KeyboardInterrupt
 
 
 def _several() -> bool:
